@@ -4,6 +4,7 @@ The lookup reads the files with the readers of ingestion, so a history equals th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,8 @@ def as_text(values: Sequence[Any], feature: FeatureConfig) -> str:
     """Return the values of a feature as text."""
     if feature.kind == "vector":
         return f"{len(values)} numbers"
+    if feature.kind == "datetime":
+        return " ".join(datetime.fromtimestamp(value, timezone.utc).isoformat() for value in values)
     words = [f"{value:g}" if isinstance(value, float) else value for value in values]
     return (feature.separator or " ").join(words)
 

@@ -156,7 +156,9 @@ def write_embeddings(
 
     for number, (columns, vectors) in enumerate(parts):
         raw = {
-            name: np.array(values, np.float32 if isinstance(values[0], float) else object)
+            name: values
+            if isinstance(values, np.ndarray)
+            else np.array(values, np.float32 if isinstance(values[0], float) else object)
             for name, values in columns.items()
         }
         path = str(folder / embedding_files.file_name(number, len(parts)))
@@ -262,6 +264,7 @@ def export_known_towers(
     directory: str,
     vectors_by_id: Mapping[str, Sequence[float]],
     queries: Mapping[str, Sequence[float]] | None = None,
+    spec: FeatureSpec = KNOWN_SPEC,
 ) -> KnownTowers:
     """Save towers with the signatures of `models.towers.export`."""
     import tensorflow as tf
@@ -273,7 +276,7 @@ def export_known_towers(
     vectors = np.array(list(vectors_by_id.values()), np.float32)
     known = {name: np.array(values, np.float32) for name, values in (queries or {}).items()}
     genres = {name: _genres(index) for index, name in enumerate(ids)}
-    towers = KnownTowers(directory, KNOWN_SPEC, ids, vectors, genres, known)
+    towers = KnownTowers(directory, spec, ids, vectors, genres, known)
 
     def table(keys: Sequence[str]) -> Any:
         indices = tf.range(len(keys), dtype=tf.int64)
@@ -319,13 +322,13 @@ def export_known_towers(
             return {"item": item[:, None], "genres": tf.reduce_max(found, axis=0)}
 
     module = Towers()
-    query, candidate = query_inputs(KNOWN_SPEC), candidate_inputs(KNOWN_SPEC)
-    del query["history"]
+    query, candidate = query_inputs(spec), candidate_inputs(spec)
+    query = {name: query[name] for name in ("user", "age")}
     more = {
         TRANSFORM_QUERY: (module.transform_query, query),
         TRANSFORM_CANDIDATE: (module.transform_candidate, candidate),
     }
-    save_towers(module, KNOWN_SPEC, module.embed_query, module.embed_candidate, directory, more)
+    save_towers(module, spec, module.embed_query, module.embed_candidate, directory, more)
     return towers
 
 

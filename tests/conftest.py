@@ -33,9 +33,10 @@ def make_towers(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Known
     def make(
         vectors_by_id: Mapping[str, Sequence[float]],
         queries: Mapping[str, Sequence[float]] | None = None,
+        **options: Any,
     ) -> KnownTowers:
         folder = tmp_path_factory.mktemp("towers") / "Format-Serving"
-        return export_known_towers(str(folder), vectors_by_id, queries)
+        return export_known_towers(str(folder), vectors_by_id, queries, **options)
 
     return make
 

@@ -6,8 +6,8 @@ External vector stores can load the files. Each row is one candidate, with these
   (TimelineExampleGen writes UTF-8);
 - `embedding`: fixed-size list of float32; the score is its dot product with the output of
   `embed_query`;
-- each candidate feature: float32 for numeric, string for text and categorical, list of strings for
-  categorical with a `separator`; null if it is missing.
+- each candidate feature: float32 for numeric, int64 (seconds since 1970) for datetime, string for
+  text and categorical, list of strings for categorical with a `separator`; null if it is missing.
 """
 
 import os
@@ -22,7 +22,8 @@ import tensorflow as tf
 
 from components import files
 from components.errors import EmbeddingFilesError
-from models.features.spec import FeatureConfig, FeatureSpec
+from models.features.spec import MISSING_TIME, FeatureConfig, FeatureSpec
+from models.input.availability import Availability
 from models.towers.export import EMBEDDING_KEY
 
 _PREFIX, _SUFFIX = "embeddings-", ".parquet"
@@ -61,6 +62,8 @@ def raw_candidates(
         values = rows[name]
         if feature.kind == "numeric":
             raw[name] = tf.constant(values.fill_null(float("nan")).to_numpy(False), tf.float32)
+        elif feature.kind == "datetime":
+            raw[name] = tf.constant(values.fill_null(MISSING_TIME).to_numpy(False), tf.int64)
         elif feature.kind == "vector":
             vectors = tf.ragged.constant([row or [] for row in values.to_pylist()], tf.float32, 1)
             raw[name] = vectors.to_tensor(float("nan"))
@@ -132,6 +135,15 @@ class EmbeddingFiles:
         mapped.flush()
         return mapped
 
+    def availability(self) -> Availability | None:
+        """Return the availability of the candidates, None if they are always available."""
+        names = list(self._spec.availability)
+        if not names:
+            return None
+        rows = pa.Table.from_batches(self.blocks(names))
+        columns = {name: rows[name].fill_null(MISSING_TIME).to_numpy() for name in names}
+        return Availability.of(columns, self.num_candidates)
+
     def _open(self, path: str) -> pq.ParquetFile:
         return pq.ParquetFile(files.open_to_read(path))
 
@@ -139,6 +151,8 @@ class EmbeddingFiles:
 def _column(values: npt.NDArray[Any], feature: FeatureConfig) -> pa.Array:
     if feature.kind == "numeric":
         return pa.array(values, pa.float32(), mask=~np.isfinite(values))
+    if feature.kind == "datetime":
+        return pa.array(values, pa.int64(), mask=values == MISSING_TIME)
     present = np.isfinite(values) if feature.holds_numbers else values != b""
     if not feature.is_list:
         return pa.array(values, pa.binary(), mask=~present).cast(pa.string())

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from components.candidate_embedder.embedding_files import EmbeddingFiles
 from models.features.spec import FeatureConfig
+from models.input.availability import Availability
 
 # Name of the asset with the candidate IDs, one per line.
 IDS_FILE = "candidate_ids.base64"
@@ -49,12 +50,14 @@ class CatalogueFiles:
     The strings of IDs and filters are in local files. A field is a tensor `[num_candidates]`:
     float32 for a numeric feature, and otherwise strings, in which the separator joins several
     values. Missing values are NaN or "".
+    `availability` is None if candidates are always available.
     """
 
     ids_file: str
     num_candidates: int
     filters: dict[str, FilterFiles]
     fields: Mapping[str, tf.Tensor] = field(default_factory=dict)
+    availability: Availability | None = None
 
     @classmethod
     def write(
@@ -80,6 +83,7 @@ class CatalogueFiles:
                 name: _read_field(embeddings, name, feature, directory)
                 for name, feature in (fields or {}).items()
             },
+            embeddings.availability(),
         )
 
 

@@ -24,7 +24,13 @@ from components.index_builder.served_signatures import (
     allow_key,
 )
 from components.interactions.stable_hash import hash_strings
-from models.features.spec import EXCLUDE_KEY, EXCLUDE_SEEN_KEY, HISTORY_KEY, FeatureSpec
+from models.features.spec import (
+    EXCLUDE_KEY,
+    EXCLUDE_SEEN_KEY,
+    HISTORY_KEY,
+    TIME_KEY,
+    FeatureSpec,
+)
 from models.input.raw_inputs import candidate_inputs, default_value
 from models.towers.export import EMBED_CANDIDATE, EMBED_QUERY
 
@@ -108,6 +114,7 @@ def warmup_requests(
     first = next(iter(embeddings.blocks(names))).slice(0, 1)
     candidate = raw_candidates(first, spec.catalogue_features, spec)
     candidate_id = {spec.candidate_id: candidate[spec.candidate_id]}
+    candidate_id |= {name: of for name, of in query.items() if name == TIME_KEY}
     allow_any = {allow_key(name): tf.zeros([1, 0], tf.string) for name in filters}
     # Few candidates share the values of one, so these requests score all candidates that pass.
     allow_few = {
@@ -162,6 +169,6 @@ def _as_bytes(column: Any) -> Any:
         if pa.types.is_floating(column.type.value_type):
             column = column.cast(pa.list_(pa.string()))
         column = pc.binary_join(column, _BETWEEN_VALUES)
-    if pa.types.is_floating(column.type):
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     return column.cast(pa.binary()).fill_null(b"")

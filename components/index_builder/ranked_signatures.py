@@ -64,7 +64,8 @@ class RankedRetrievalModel(RetrievalModel):
 
     def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best candidates for raw queries (`models.input.raw_inputs.query_inputs`)."""
-        return self._ranked_answer(same_batch(inputs), None, [])
+        rows = same_batch(inputs)
+        return self._ranked_answer(rows, None, self._conditions(rows))
 
     def recommend_excluding(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best candidates that are not excluded and pass the filters.
@@ -95,15 +96,18 @@ class RankedRetrievalModel(RetrievalModel):
     def rank(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the scores and the predictions of tasks for `candidate_ids`, all `[batch, m]`.
 
-        Candidates that `recommend` returns have the same ones there. Those of unknown candidates
-        and "" are the lowest finite float32.
+        Candidates that `recommend` returns have the same ones there. Those of candidates that are
+        unknown or not available, and of "", are the lowest finite float32.
         """
         rows = same_batch(inputs)
         given = self._index_of.lookup(rows.pop(CANDIDATE_IDS_KEY))
         # The features need at least one candidate, so an unknown one is added.
         given = tf.pad(given, [[0, 0], [0, 1]], constant_values=-1)
-        queries, history, _, top_scores, _ = self._find(rows, None, [])
+        conditions = self._conditions(rows)
+        queries, history, _, top_scores, _ = self._find(rows, None, conditions)
         candidates = tf.maximum(given, 0)
+        for condition, allowed in conditions:
+            given = tf.where(condition.passes(allowed, candidates), given, -1)
         scores = tf.linalg.matvec(self._index.vectors_at(candidates), queries)
         scores = tf.where(given >= 0, scores, NO_SCORE)
         retrieved = Retrieved(*newest_first(history), top_scores)
@@ -136,10 +140,11 @@ class RankedRetrievalModel(RetrievalModel):
         parts = [] if excluded is None else [excluded]
         if self._stage.exclude_seen:
             parts.append(history)
-        if not parts:  # a single request spends its time on the number of operations
+        if not (parts or conditions):
+            # A single request spends its time on the number of operations.
             found = self._index.search(queries, tf.constant(self._num_ranked))
             return queries, history, *found, None
-        hidden = tf.concat(parts, axis=1)
+        hidden = tf.concat(parts, axis=1) if parts else history[:, :0]
         found = restricted_search(self._index, queries, self._num_ranked, hidden, conditions)
         return queries, history, *found, hidden
 

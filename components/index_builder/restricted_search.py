@@ -5,6 +5,7 @@ pass. If a selective filter leaves too few, every candidate that passes it is sc
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -16,14 +17,77 @@ from components.index_builder.search_index import (
     is_excluded,
     sorted_exclusions,
 )
+from models.input.availability import Availability
 from models.ranking.stage import NO_SCORE
 
 # With a filter, the index is asked for this many times as many candidates. If less than about an
 # eighth of them pass, every candidate of the catalogue that passes is scored.
 _OVERFETCH = 8
+# If some candidates are not available, the index is asked for this many times as many as needed.
+_AVAILABILITY_MARGIN = 2
 # If more than this share of the catalogue qualifies, scoring the whole catalogue is faster than
 # gathering the vectors of the qualifying candidates.
 _LARGEST_GATHERED_SHARE = 1 / 16
+
+
+class Filter(Protocol):
+    """A filter of candidates, by values `allowed` with one row for each request."""
+
+    def passes(self, allowed: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """Return a mask of the candidates `[batch, n]` int32 that pass, with the same shape."""
+
+    def overfetch(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return how many times as many candidates to request, a scalar int64; 1 if all pass."""
+
+    def num_matches(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return an upper bound of the number of candidates that pass one row of `allowed`.
+
+        The result is a scalar int64. It is the largest int64 if the filter is not used, so that any
+        other filter counts as more selective.
+        """
+
+    def matches(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return the candidates `[n]` that pass one row of `allowed`, if the filter is used."""
+
+
+class AvailabilityFilter(tf.Module):
+    """Filters candidates by their availability at the time of a request, `[batch]` epoch seconds.
+
+    It takes 32 bytes per candidate.
+    """
+
+    def __init__(self, availability: Availability) -> None:
+        super().__init__()
+        both = availability.start, availability.end
+        self._start, self._end = (tf.Variable(of, trainable=False) for of in both)
+        self._starts, self._ends = (tf.Variable(np.sort(of), trainable=False) for of in both)
+
+    def passes(self, allowed: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """Return a mask of the candidates that are available (`Filter.passes`)."""
+        times = Availability(self._start.read_value(), self._end.read_value())
+        return times.take(candidates).at(allowed[:, None])
+
+    def overfetch(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return how many times as many candidates to request (`Filter.overfetch`)."""
+        least = tf.maximum(tf.reduce_min(self._number_at(allowed)), 1)
+        size = tf.size(self._starts, tf.int64)
+        return tf.where(least < size, -(-_AVAILABILITY_MARGIN * size // least), 1)
+
+    def num_matches(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return the number of candidates that are available (`Filter.num_matches`)."""
+        return self._number_at(allowed[None])[0]
+
+    def matches(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return the candidates that are available (`Filter.matches`)."""
+        is_available = Availability(self._start, self._end).at(allowed)
+        return tf.cast(tf.where(is_available)[:, 0], tf.int32)
+
+    def _number_at(self, times: tf.Tensor) -> tf.Tensor:
+        started, ended = (
+            tf.searchsorted(of, times, side="right", out_type=tf.int64)
+            for of in (self._starts, self._ends)
+        )
+        return started - ended
 
 
 class CandidateFilter(tf.Module):
@@ -72,11 +136,14 @@ class CandidateFilter(tf.Module):
         found = tf.reshape(_any_in_row(hits, values.row_splits), tf.shape(candidates))
         return found | ~tf.reduce_any(allowed, axis=1, keepdims=True)
 
-    def num_matches(self, allowed: tf.Tensor) -> tf.Tensor:
-        """Return an upper bound of the number of candidates that pass one row of `allowed`.
+    def overfetch(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return how many times as many candidates to request (`Filter.overfetch`)."""
+        return tf.where(tf.reduce_any(allowed), tf.constant(_OVERFETCH, tf.int64), 1)
 
-        The result is a scalar int64. It is the largest int64 if the row is all False, that is, if
-        the filter is not used, so that any other filter counts as more selective.
+    def num_matches(self, allowed: tf.Tensor) -> tf.Tensor:
+        """Return an upper bound of the number that pass, the largest int64 if the row is all False.
+
+        See `Filter.num_matches`.
         """
         values = tf.where(allowed)[:, 0]
         entries = tf.gather(self._value_splits, values + 1) - tf.gather(self._value_splits, values)
@@ -92,8 +159,8 @@ class CandidateFilter(tf.Module):
         return tf.unique(tf.gather(self._candidates, entries.flat_values)).y
 
 
-# A filter with its mask of allowed values (`CandidateFilter.allowed`).
-Condition = tuple[CandidateFilter, tf.Tensor]
+# A filter with what each request allows.
+Condition = tuple[Filter, tf.Tensor]
 
 
 def restricted_search(
@@ -116,11 +183,11 @@ def restricted_search(
     """
     count = tf.constant(k)
     if conditions:
-        is_filtered = tf.reduce_any(tf.stack([tf.reduce_any(values) for _, values in conditions]))
-        count = tf.minimum(tf.where(is_filtered, _OVERFETCH * k, k), index.num_candidates)
+        factor = tf.reduce_max(tf.stack([of.overfetch(allowed) for of, allowed in conditions]))
+        count = tf.cast(tf.minimum(factor * k, index.num_candidates), tf.int32)
     indices, scores = index.search_except(queries, count, exclude)
-    for candidate_filter, allowed in conditions:
-        scores = tf.where(candidate_filter.passes(allowed, indices), scores, NO_SCORE)
+    for condition, allowed in conditions:
+        scores = tf.where(condition.passes(allowed, indices), scores, NO_SCORE)
     best, order = tf.math.top_k(scores, k)
     found = tf.gather(indices, order, batch_dims=1), best
     if not conditions:

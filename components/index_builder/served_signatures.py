@@ -7,6 +7,7 @@ import tensorflow as tf
 from components.index_builder.catalogue_files import CatalogueFiles, LineIndex, read_lines
 from components.index_builder.known_histories import KnownHistories, StoredHistories
 from components.index_builder.restricted_search import (
+    AvailabilityFilter,
     CandidateFilter,
     Condition,
     restricted_search,
@@ -17,6 +18,7 @@ from models.features.spec import (
     EXCLUDE_KEY,
     EXCLUDE_SEEN_KEY,
     HISTORY_KEY,
+    TIME_KEY,
     FeatureSpec,
 )
 from models.input.raw_inputs import candidate_inputs, query_inputs, same_batch
@@ -38,8 +40,9 @@ class RetrievalModel(tf.Module):
 
     A response has `min(k, num_candidates)` columns. If exclusions and filters leave fewer
     candidates, the last columns contain "" and the lowest finite float32. Each field of the
-    catalogue is a further output, with "" or NaN there. The files of the catalogue become assets of
-    the SavedModel.
+    catalogue is a further output, with "" or NaN there. If candidates have times of availability,
+    only those that are available at the input `time` are returned, by default now. The files of the
+    catalogue become assets of the SavedModel.
     """
 
     def __init__(
@@ -57,6 +60,9 @@ class RetrievalModel(tf.Module):
         self._ids = tf.Variable(read_lines(catalogue.ids_file), False, dtype=tf.string)
         self._fields = {name: tf.Variable(of, False) for name, of in catalogue.fields.items()}
         self._filters = {name: CandidateFilter(file) for name, file in catalogue.filters.items()}
+        self._available: AvailabilityFilter | None = None
+        if catalogue.availability is not None:
+            self._available = AvailabilityFilter(catalogue.availability)
         self._k = min(k, catalogue.num_candidates)
         self._histories: KnownHistories | None = None
         if histories is not None:
@@ -64,6 +70,8 @@ class RetrievalModel(tf.Module):
 
     def recommend(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best candidates for raw queries (`models.input.raw_inputs.query_inputs`)."""
+        if self._available is not None:
+            return self._restricted(same_batch(inputs))
         queries = self._towers.signatures[EMBED_QUERY](**inputs)[EMBEDDING_KEY]
         indices, scores = self._index.search(queries, tf.constant(self._k))
         return self._answer(indices, scores)
@@ -75,10 +83,15 @@ class RetrievalModel(tf.Module):
         exclude the history, `exclude_seen` `[batch]`; and for each filter the allowed values,
         `allow_FEATURE` `[batch, m]`. Lists are padded with "".
         """
-        rows = same_batch(inputs)
-        excluded = self._exclusions(rows)
+        return self._restricted(same_batch(inputs))
+
+    def _restricted(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return the best candidates for the inputs of `recommend_excluding`, or without these."""
+        excluded = self._exclusions(rows) if EXCLUDE_KEY in rows else None
         conditions = self._conditions(rows)
         queries = self._towers.signatures[EMBED_QUERY](**rows)[EMBEDDING_KEY]
+        if excluded is None:
+            excluded = tf.zeros([tf.shape(queries)[0], 0], tf.int32)
         return self._answer(*restricted_search(self._index, queries, self._k, excluded, conditions))
 
     def similar(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -130,11 +143,12 @@ class RetrievalModel(tf.Module):
             name: tf.TensorSpec([None, None], tf.string, name)
             for name in map(allow_key, self._filters)
         }
+        time = {name: tensor for name, tensor in query.items() if name == TIME_KEY}
         towers = self._towers.signatures
         return {
             SERVING_DEFAULT: (self.recommend, query),
             RECOMMEND_EXCLUDING: (self.recommend_excluding, {**query, **exclude, **allow}),
-            SIMILAR_CANDIDATES: (self.similar, {**candidate_id, **allow}),
+            SIMILAR_CANDIDATES: (self.similar, {**candidate_id, **allow, **time}),
             EMBED_QUERY: (lambda **inputs: towers[EMBED_QUERY](**inputs), query),
             EMBED_CANDIDATE: (lambda **inputs: towers[EMBED_CANDIDATE](**inputs), candidate),
         }
@@ -149,11 +163,19 @@ class RetrievalModel(tf.Module):
         return self._index_of.lookup(tf.concat([exclude, seen], axis=1))
 
     def _conditions(self, rows: dict[str, tf.Tensor]) -> list[Condition]:
-        """Remove the filters' inputs from `rows`; return the filters with their allowed values."""
-        return [
+        """Remove the filters' inputs from `rows`; return the filters with what they allow.
+
+        A time that is not given becomes the present one.
+        """
+        conditions: list[Condition] = [
             (candidate_filter, candidate_filter.allowed(rows.pop(allow_key(name))))
             for name, candidate_filter in self._filters.items()
+            if allow_key(name) in rows
         ]
+        if self._available is not None:
+            rows[TIME_KEY] = _moments(rows[TIME_KEY])
+            conditions.append((self._available, rows[TIME_KEY]))
+        return conditions
 
     def _answer(self, indices: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         is_found = scores > NO_SCORE
@@ -162,6 +184,17 @@ class RetrievalModel(tf.Module):
             missing = "" if values.dtype == tf.string else float("nan")
             answer[name] = tf.where(is_found, tf.gather(values, indices), missing)
         return {name: tf.ensure_shape(of, [None, self._k]) for name, of in answer.items()}
+
+
+def _moments(times: tf.Tensor) -> tf.Tensor:
+    """Return epoch seconds `[batch]`, in which 0 and less are replaced by the present time."""
+    # Only if it is needed: TensorFlow cannot tell the time where it must be deterministic.
+    now = tf.cond(
+        tf.reduce_any(times <= 0),
+        lambda: tf.cast(tf.timestamp(), tf.int64),
+        lambda: tf.constant(0, tf.int64),
+    )
+    return tf.where(times > 0, times, now)
 
 
 def _with_ranks_checked(function: _Signature, tensors: Mapping[str, tf.TensorSpec]) -> _Signature:

@@ -46,7 +46,11 @@ from components.retrieval_evaluator.two_stage_ranking import (
     choose_served,
 )
 from models.features.spec import EventWeights, FeatureSpec
-from models.input.raw_examples import read_candidates, split_files
+from models.input.raw_examples import (
+    read_candidates,
+    read_catalogue_availability,
+    split_files,
+)
 from models.ranking.tasks import label_types
 from models.towers.saved_towers import SavedTowers
 
@@ -91,6 +95,8 @@ class Evaluation:
         num_not_drawn: Number of held-out events of queries outside the sample (`max_queries`).
         num_unknown_targets: Number of held-out events whose candidate the catalogue lacks: misses
             of every ranker.
+        num_unavailable_targets: Number of held-out events whose candidate is not available at the
+            time of the query: misses of every ranker too.
         last_blessed_advantage: Why the last blessed model may have been trained on the held-out
             events; "" if it was not.
         cold: Shares of the cold candidates, which have no training events, in the held-out events
@@ -116,6 +122,7 @@ class Evaluation:
     num_unknown_targets: int
     gate_metric: str
     chance: Mapping[str, float]
+    num_unavailable_targets: int = 0
     last_blessed_advantage: str = ""
     left_out_baselines: Mapping[str, str] = field(default_factory=dict)
     cold: Mapping[str, float] = field(default_factory=dict)
@@ -198,10 +205,15 @@ def evaluate(
             f"there are {training.num_candidates:,} candidates, more than "
             f"`evaluation.max_ease_candidates: {config.max_ease_candidates}`"
         )
-    fitted = fit_baselines(names, training, spec, catalogue, held_out, index_of)
+    availability = read_catalogue_availability(catalogue, spec)
+    fitted = fit_baselines(names, training, spec, catalogue, held_out, index_of, availability)
     rankers |= {name: baseline_ranker(baseline) for name, baseline in fitted.items()}
-    reading = held_out, spec, config, index_of, len(ids), _BLOCK_SIZE, sample.share, weights
-    results = rank_events(rankers, read_queries(*reading), counts, config)
+    read = partial(
+        read_queries,
+        *(held_out, spec, config, index_of, len(ids), _BLOCK_SIZE, sample.share, weights),
+        availability=availability,
+    )
+    results = rank_events(rankers, read(), counts, config)
     ranking = None
     if RANKED in rankers:
         metric, chance = _gate_metric(_measured(results, RANK)[RANKED], results, config)
@@ -209,14 +221,14 @@ def evaluate(
         tasks = model.stage.tasks if model.stage else ()
         if tasks:
             measured = TaskEvaluation(tasks, train, spec, index_of, training.num_candidates)
-            blocks = read_queries(*reading, label_types(tasks))
+            blocks = read(label_types=label_types(tasks))
             ranking = replace(ranking, tasks=measured.measure(blocks, model.predict_tasks))
     evaluation = _evaluation(results, counts, known_queries, config, problem, sample)
     served = MODEL if ranking is None else RANKED if ranking.served else RETRIEVED
     samples = take_samples(
         results,
         rankers[served],
-        read_queries(*reading),
+        read(),
         catalogue,
         spec,
         ids,
@@ -293,6 +305,9 @@ def _evaluation(
         num_not_drawn=sample.num_events - len(queries),
         num_candidates=len(train_counts),
         num_unknown_targets=int(np.count_nonzero(targets < 0)),
+        num_unavailable_targets=int(
+            np.count_nonzero((targets >= 0) & ~results.columns["is_available"])
+        ),
         gate_metric=gate_metric,
         chance=chance,
         cold=_cold_shares(results, train_counts, int(gate_metric.partition("@")[2])),

@@ -18,7 +18,14 @@ import tensorflow as tf
 from components.interactions.stable_hash import fraction, hash_strings
 from components.retrieval_evaluator.baselines.interface import IndexOf, Ints, expand
 from components.retrieval_evaluator.config import EvaluationConfig
-from models.features.spec import HISTORY_KEY, HISTORY_TYPES_KEY, EventWeights, FeatureSpec
+from models.features.spec import (
+    HISTORY_KEY,
+    HISTORY_TYPES_KEY,
+    TIME_KEY,
+    EventWeights,
+    FeatureSpec,
+)
+from models.input.availability import Availability
 from models.input.raw_examples import RawTimelines, read_timelines
 
 # Timelines parsed at a time. With `rolling`, each can give several evaluation queries.
@@ -49,6 +56,7 @@ class EvaluationQueries:
         times: Time of each row's first target in epoch seconds `[num_rows]`; None without
             timestamps.
         labels: Other columns of the targets by key `[num_targets]`.
+        availability: When the candidates of the catalogue are available; None if they always are.
     """
 
     inputs: Mapping[str, tf.Tensor]
@@ -64,6 +72,27 @@ class EvaluationQueries:
     target_types: Ids | None
     times: Ints | None = None
     labels: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    availability: Availability | None = None
+
+    def hide_unavailable(self, scores: npt.NDArray[np.floating[Any]]) -> None:
+        """Set the scores `[num_rows, num_candidates]` of unavailable candidates to -infinity."""
+        if self.availability is not None and self.times is not None:
+            scores[~self.availability.at(self.times[:, None])] = -np.inf
+
+    def is_available(self, rows: Ints, candidates: Ints) -> npt.NDArray[np.bool_]:
+        """Return whether candidates of the catalogue are available at the times of rows `[n]`."""
+        available = np.ones(len(rows), bool)
+        if self.availability is not None and self.times is not None:
+            start, end = self.availability.start[candidates], self.availability.end[candidates]
+            available = Availability(start, end).at(self.times[rows])
+        return available
+
+    @property
+    def num_available(self) -> Ints:
+        """The number of available candidates of each row `[num_rows]`."""
+        if self.availability is None or self.times is None:
+            return np.full(len(self), self.num_candidates)
+        return self.availability.number_at(self.times)
 
     @property
     def listed_history(self) -> Ints:
@@ -165,6 +194,7 @@ def read_queries(
     share: float = 1.0,
     weights: EventWeights | None = None,
     label_types: Mapping[str, tf.DType] | None = None,
+    availability: Availability | None = None,
 ) -> Iterator[EvaluationQueries]:
     """Yield the evaluation queries of a sample (`QuerySample.share`) in blocks.
 
@@ -193,6 +223,9 @@ def read_queries(
             first_targets = plan.events[plan.cuts[chosen]]
             for name, values in timelines.context.items():
                 inputs[name] = tf.gather(values.values, first_targets)
+            times_of_rows = None if times is None else times[first_targets]
+            if TIME_KEY in inputs:
+                inputs[TIME_KEY] = tf.constant(times_of_rows)
             of_events = {HISTORY_KEY: ids}
             if timelines.types is not None and HISTORY_TYPES_KEY in inputs:
                 of_events[HISTORY_TYPES_KEY] = timelines.types.values
@@ -215,11 +248,12 @@ def read_queries(
                     else tf.gather(timelines.types.values, held_out).numpy()
                 ),
                 num_candidates=num_candidates,
-                times=None if times is None else times[plan.events[plan.cuts[chosen]]],
+                times=times_of_rows,
                 labels={
                     key: tf.gather(column.values, held_out).numpy()
                     for key, column in timelines.labels.items()
                 },
+                availability=availability,
             )
         num_queries += len(is_sampled)
 

@@ -23,13 +23,13 @@ CASES_FILE = "cases.parquet"
 # Prefixes of the columns with the ranks by ranker, with `exclude_seen` as configured and reversed.
 RANK, RANK_OTHER = "rank_", "rank_other_"
 _FEATURE = "feature_"
-_INTERNAL = ("query", "target", "num_ranked")
+_INTERNAL = ("query", "target", "num_ranked", "is_available")
 # The columns that `RankMetrics` needs, except the ranks.
 METRIC_COLUMNS = ("evaluation_query", "query", "target", "weight")
 # All others are integers.
 _TYPES = {
     **{"query_id": object, "candidate_id": object, "event_type": object, "weight": np.float64},
-    **{"in_catalogue": bool, "is_repeat": bool},
+    **{"in_catalogue": bool, "is_repeat": bool, "is_available": bool},
 }
 
 
@@ -39,9 +39,9 @@ class EventResults:
 
     Attributes:
         columns: The columns of `cases.parquet` (docs/evaluation.md), the number of the `query` in
-            the split, the catalogue index of the `target`, -1 if unknown, and the number of
-            candidates among which it is ranked (`num_ranked`), 0 if it cannot be ranked; each
-            `[num_events]`.
+            the split, the catalogue index of the `target`, -1 if unknown, the number of candidates
+            among which it is ranked (`num_ranked`), 0 if it cannot be ranked, and whether it is in
+            the catalogue and available at the query's time (`is_available`); each `[num_events]`.
         lists: Counts of returned candidates by ranker, with `exclude_seen` as configured.
         history_popularity: Mean number of training events of a history's candidates, averaged over
             the evaluation queries whose history has a known candidate; 0 if there are none.
@@ -91,9 +91,14 @@ def rank_events(
         parts["history_length"].append(lengths[rows])
         is_repeat = np.isin(rows * size + block.targets, seen) & is_known
         parts["is_repeat"].append(is_repeat)
-        num_seen = np.bincount(np.unique(seen) // size, minlength=len(block))
-        is_ranked = is_known & ~(is_repeat & config.exclude_seen)
-        parts["num_ranked"].append((size - num_seen[rows] * config.exclude_seen) * is_ranked)
+        seen_rows, seen_candidates = np.divmod(np.unique(seen), size)
+        is_seen = block.is_available(seen_rows, seen_candidates)
+        num_seen = np.bincount(seen_rows[is_seen], minlength=len(block))
+        is_available = is_known & block.is_available(rows, block.targets)
+        parts["is_available"].append(is_available)
+        is_ranked = is_available & ~(is_repeat & config.exclude_seen)
+        num_ranked = block.num_available - num_seen * config.exclude_seen
+        parts["num_ranked"].append(num_ranked[rows] * is_ranked)
         for column, name in features.items():
             parts[column].append(block.inputs[name].numpy()[rows])
         popularity.append(_mean_popularity(block, train_counts))

@@ -67,7 +67,9 @@ def towers_ranker(towers: SavedTowers, vectors: Scores) -> Ranker:
     def rank(queries: EvaluationQueries) -> Ranked:
         embeddings = towers.embed_queries(queries.inputs)
         for first, last, part in parts(queries, len(vectors)):
-            yield part, DenseRanking(embeddings[first:last] @ vectors.T)
+            scores = embeddings[first:last] @ vectors.T
+            part.hide_unavailable(scores)
+            yield part, DenseRanking(scores)
 
     return rank
 
@@ -79,13 +81,17 @@ def baseline_ranker(baseline: Baseline) -> Ranker:
         histories = Histories(len(queries), queries.history_rows, queries.history, queries.times)
         scores = baseline(histories).first(queries.num_candidates)
         size = len(scores.popularity)
-        if isinstance(scores, CooccurrenceScores) and (
-            scores.found.nnz < _SPARSE_SHARE * len(queries) * size
+        if (
+            isinstance(scores, CooccurrenceScores)
+            and queries.availability is None
+            and scores.found.nnz < _SPARSE_SHARE * len(queries) * size
         ):
             yield queries, SparseRanking(scores)
             return
         for first, last, part in parts(queries, size):
-            yield part, DenseRanking(scores.dense(first, last))
+            dense = scores.dense(first, last)
+            part.hide_unavailable(dense)
+            yield part, DenseRanking(dense)
 
     return rank
 

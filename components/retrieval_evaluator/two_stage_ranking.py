@@ -115,6 +115,8 @@ class Model:
             scores = embeddings[first:last] @ self.vectors.T
             rows, targets = part.target_rows, np.maximum(part.targets, 0)
             own = tf.constant(scores[rows, targets])[:, None]
+            part.hide_unavailable(scores)
+            scores = np.maximum(scores, NO_SCORE)
             if stage.exclude_seen:
                 is_listed = part.listed_history >= 0
                 scores[part.history_rows[is_listed], part.history[is_listed]] = NO_SCORE
@@ -154,7 +156,9 @@ def two_stage_ranker(
         for first, last, part in parts(queries, len(vectors)):
             mine = embeddings[first:last]
             mine_known = {name: values[first:last] for name, values in known.items()}
-            ranking = TwoStageRanking(order, mine, mine_known, part, mine @ vectors.T)
+            scores = mine @ vectors.T
+            part.hide_unavailable(scores)
+            ranking = TwoStageRanking(order, mine, mine_known, part, scores)
             if stage.exclude_seen:
                 ranking.exclude(part.history_rows, part.listed_history)
             yield part, ranking

@@ -19,7 +19,13 @@ from components.index_builder.catalogue_files import IDS_FILE
 from components.index_builder.loaded_model import LoadedModel, Tensors
 from components.index_builder.ranked_signatures import RETRIEVAL_SCORES_KEY
 from components.serving_validator.config import ServingConfig
-from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, HISTORY_TYPES_KEY, FeatureSpec
+from models.features.spec import (
+    EXCLUDE_KEY,
+    HISTORY_KEY,
+    HISTORY_TYPES_KEY,
+    TIME_KEY,
+    FeatureSpec,
+)
 from serving.errors import DeadlineExceededError, ServingError, from_grpc_code
 from serving.launcher import running_model_server
 
@@ -133,6 +139,10 @@ def requests_of(
         size = files.read_bytes(os.path.join(model_path, "assets", IDS_FILE)).count(b"\n")
         seen = [len({*row} - {b""}) or known_histories for row in batch[HISTORY_KEY].tolist()]
         leasts = [max(0, min(k, size - number)) for number in seen]
+    # The unknown query and similar candidates are of the first query's time.
+    time = {TIME_KEY: batch[TIME_KEY][:1]} if TIME_KEY in batch else {}
+    if time:  # few candidates may be available
+        leasts = [0] * len(best)
     yield replace(whole, least=min(leasts))
     for row, query_id in enumerate(batch[spec.query_id]):
         label = f"query {_text(query_id)}"
@@ -149,10 +159,11 @@ def requests_of(
     ids = {spec.query_id: batch[spec.query_id]}
     yield request("the query IDs alone", "serving_default", ids)
     unknown = {spec.query_id: np.array(["\N{SNOWMAN} nobody".encode()], object)}
-    yield request("an unknown query", "serving_default", unknown, least=k)
+    unknown |= time
+    yield request("an unknown query", "serving_default", unknown, least=0 if time else k)
     for candidate in filter(None, best[0][:_NUM_SIMILAR]):
-        inputs = {spec.candidate_id: np.array([candidate], object)}
-        checks = {"least": k - 1, "forbidden": frozenset([candidate])}
+        inputs = {spec.candidate_id: np.array([candidate], object), **time}
+        checks = {"least": 0 if time else k - 1, "forbidden": frozenset([candidate])}
         yield request(f"similar to {_text(candidate)}", "similar_candidates", inputs, **checks)
     for number, message in enumerate(_warmup_messages(model_path)):
         signature = message.model_spec.signature_name

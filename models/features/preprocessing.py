@@ -7,11 +7,15 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.features.spec import (
+    AVAILABLE_FROM_KEY,
+    AVAILABLE_UNTIL_KEY,
     EVENT_TYPE_KEY,
+    HOURS,
     IS_TARGET_KEY,
     MISSING_INDEX,
     RATING_KEY,
     TIMESTAMP_KEY,
+    WEEKDAYS,
     FeatureConfig,
     FeatureSpec,
 )
@@ -21,6 +25,8 @@ SPEC_KEY = "feature_spec"
 QUERY_VOCABULARY_KEY = "query_vocabulary"
 SPACE_IN_ID = "\x1f"
 _MAX_LEVELS = 8
+# 1970-01-01 was a Thursday; weeks begin on Monday.
+_FIRST_WEEKDAY = 3
 
 
 def preprocessing_fn(
@@ -31,7 +37,7 @@ def preprocessing_fn(
     All features are sparse `[batch, n]`, because timelines lack the candidate features and the
     catalogue lacks the query features. Missing values stay missing. The outputs are int64 indices
     into a vocabulary, whose last index is the out-of-vocabulary bucket, int64 bucket numbers,
-    float32 z-scores, or the float32 numbers of vectors as they are.
+    hours and weekdays, float32 z-scores, or the float32 numbers of vectors as they are.
 
     In `custom_config`, `SPEC_KEY` contains the fields of the `FeatureSpec`. Without
     `QUERY_VOCABULARY_KEY`, all query IDs get index 0, which avoids analysing millions of session
@@ -58,7 +64,8 @@ def preprocessing_fn(
         missing = tf.constant(MISSING_INDEX, tf.int64)
         indices = tf.where(inputs[name].values == "", missing, outputs[name].values)
         outputs[name] = outputs[name].with_values(indices)
-    kept = (TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY, *spec.columns.labels)
+    of_events = TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY, *spec.columns.labels
+    kept = (*of_events, AVAILABLE_FROM_KEY, AVAILABLE_UNTIL_KEY)
     return outputs | {name: inputs[name] for name in kept if name in inputs}
 
 
@@ -94,6 +101,18 @@ def prefixes(paths: tf.SparseTensor, separator: str) -> tf.SparseTensor:
     return tf.sparse.from_dense(tf.stack(found, axis=1))
 
 
+def hour_and_weekday(times: tf.SparseTensor) -> tf.SparseTensor:
+    """Return the indices of the hour and of the weekday (UTC) of times `[batch, 1]`, `[batch, 2]`.
+
+    Weekdays, of which Monday is the first, are counted after the hours.
+    """
+    hours = tf.math.floordiv(times.values, 3600)
+    days = tf.math.floordiv(hours, HOURS)
+    weekdays = HOURS + tf.math.floormod(days + _FIRST_WEEKDAY, WEEKDAYS)
+    parts = [times.with_values(of) for of in (tf.math.floormod(hours, HOURS), weekdays)]
+    return tf.sparse.concat(1, parts)
+
+
 def _id_indices(ids: tf.SparseTensor, name: str, counts: tf.Tensor) -> tf.SparseTensor:
     # A line of a vocabulary with counts is "count id", and Transform's lookup table splits it at
     # each space. Spaces in IDs are therefore replaced by a character that ingestion rejects in IDs.
@@ -106,6 +125,8 @@ def _transformed_feature(
 ) -> tf.SparseTensor:
     if feature.kind == "vector":
         return values
+    if feature.kind == "datetime":
+        return hour_and_weekday(values)
     if feature.kind == "numeric":
         if feature.buckets is not None:
             return tft.bucketize(values, feature.buckets)

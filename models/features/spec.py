@@ -16,17 +16,26 @@ HISTORY_KEY = "history"
 HISTORY_TYPES_KEY = "history_types"
 EXCLUDE_KEY = "exclude"
 EXCLUDE_SEEN_KEY = "exclude_seen"
+# Keys of the times of the catalogue between which a candidate is available.
+AVAILABLE_FROM_KEY, AVAILABLE_UNTIL_KEY = "available_from", "available_until"
+# An input of the served signatures: the moment of the request.
+TIME_KEY = "time"
 # An input of the served signatures with this prefix filters by a candidate feature.
 ALLOW_PREFIX = "allow_"
 # The index of a missing value of a feature, and of padding.
 MISSING_INDEX = -1
+# The value of a missing time, in epoch seconds; int64 has no NaN.
+MISSING_TIME = -(2**63)
+# The indices of a `datetime` feature: an hour of the day and, after the hours, a day of the week.
+HOURS, WEEKDAYS = 24, 7
 # The largest number whose square is a finite float32. Larger ones ruin sums and norms.
 LARGEST_NUMBER = 1.8e19
 
 # Keys of Examples and of served signatures, which IDs and features must not use.
 RESERVED_KEYS = frozenset(
     {TIMESTAMP_KEY, RATING_KEY, EVENT_TYPE_KEY, IS_TARGET_KEY, HISTORY_KEY, HISTORY_TYPES_KEY}
-    | {EXCLUDE_KEY, EXCLUDE_SEEN_KEY, "candidate_ids", "scores", "retrieval_scores", "embedding"}
+    | {EXCLUDE_KEY, EXCLUDE_SEEN_KEY, AVAILABLE_FROM_KEY, AVAILABLE_UNTIL_KEY, TIME_KEY}
+    | {"candidate_ids", "scores", "retrieval_scores", "embedding"}
 )
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -62,9 +71,10 @@ NumberFormat = Annotated[str, AfterValidator(_check_number_format)]
 class FeatureConfig(Settings):
     """One feature of a query or of a candidate."""
 
-    kind: Literal["categorical", "numeric", "text", "path", "vector"] = Field(
+    kind: Literal["categorical", "numeric", "text", "path", "vector", "datetime"] = Field(
         description="Kind of the values. path: a category in a tree, of which each prefix is a "
-        "value. vector: a list of numbers, such as a pretrained embedding."
+        "value. vector: a list of numbers, such as a pretrained embedding. datetime: a time in the "
+        "format of `events.timestamp_unit`, of which the hour and the weekday (UTC) are values."
     )
     column: str | None = Field(None, description="Column in the file. Default: the feature's name.")
     separator: str | None = Field(
@@ -138,19 +148,32 @@ class FeatureConfig(Settings):
     @property
     def holds_numbers(self) -> bool:
         """Return True if the raw values are numbers, False if they are text."""
-        return self.kind in ("numeric", "vector")
+        return self.kind in ("numeric", "vector", "datetime")
+
+    @property
+    def dtype(self) -> Literal["string", "float32", "int64"]:
+        """Return the type of the raw values; those of `datetime` are epoch seconds."""
+        if self.kind == "datetime":
+            return "int64"
+        return "float32" if self.holds_numbers else "string"
 
     @property
     def is_index(self) -> bool:
         """Return True if Transform converts the feature to indices, False if to numbers."""
-        return not self.holds_numbers or self.buckets is not None
+        return not self.holds_numbers or self.buckets is not None or self.kind == "datetime"
+
+    @property
+    def fixed_size(self) -> int | None:
+        """Return the number of indices if they do not depend on the data."""
+        return HOURS + WEEKDAYS if self.kind == "datetime" else self.buckets
 
 
 class ColumnsConfig(Settings):
-    """Names of the columns of an event; the optional ones are None if the data lacks them.
+    """Names of columns; the optional ones are None if the data lacks them.
 
     `event_types` are the types that the history encoder knows, in the order of their weights.
     `labels` are columns of numbers that the ranker predicts, and that keep their names in Examples.
+    `available_from` and `available_until` are columns of the catalogue.
     """
 
     query_id: str
@@ -160,6 +183,8 @@ class ColumnsConfig(Settings):
     event_type: str | None = None
     event_types: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    available_from: str | None = None
+    available_until: str | None = None
 
 
 class FeaturesConfig(Settings):
@@ -251,7 +276,20 @@ class FeatureSpec(Settings):
     @property
     def catalogue_features(self) -> Mapping[str, FeatureConfig]:
         """Return all candidate features, also those that the model does not learn from."""
-        return self.features.candidate
+        return {**self.features.candidate, **self.availability}
+
+    @property
+    def availability(self) -> Mapping[str, FeatureConfig]:
+        """Return the times between which candidates are available, as features by key."""
+        columns = {
+            AVAILABLE_FROM_KEY: self.columns.available_from,
+            AVAILABLE_UNTIL_KEY: self.columns.available_until,
+        }
+        return {
+            key: FeatureConfig(kind="datetime", column=column, learn=False)
+            for key, column in columns.items()
+            if column is not None
+        }
 
 
 class EventWeights(Settings):

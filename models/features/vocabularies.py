@@ -38,7 +38,7 @@ class FeatureSizes:
             return int(transform.vocabulary_size_by_name(name)) + 1
 
         features = {
-            name: feature.buckets or size(name)
+            name: feature.fixed_size or size(name)
             for name, feature in {**spec.request_features, **spec.candidate_features}.items()
             if feature.is_index
         }

@@ -13,13 +13,16 @@ from models.features.spec import (
     HISTORY_KEY,
     HISTORY_TYPES_KEY,
     IS_TARGET_KEY,
+    MISSING_TIME,
+    TIME_KEY,
     TIMESTAMP_KEY,
     EventWeights,
     FeatureConfig,
     FeatureSpec,
 )
+from models.input.availability import Availability
 from models.input.event_weights import event_weights, weight_parsing
-from models.input.raw_inputs import catalogue_inputs, query_inputs
+from models.input.raw_inputs import catalogue_inputs, missing_value, query_inputs
 
 _EXAMPLES_PER_COUNT = 4096
 # Larger parts would not be faster, and glibc keeps up to 64 MB of them for each thread.
@@ -32,8 +35,8 @@ class RawTimelines:
 
     Attributes:
         inputs: Inputs of the served signature (`models.input.raw_inputs.query_inputs`), including
-            the history, which consists of the events that are not held out, and the context of the
-            newest event.
+            the history, which consists of the events that are not held out, and the context and
+            the time of the newest event.
         targets: Held-out candidate IDs, `[batch, (events)]`.
         events: Candidate IDs of all events, `[batch, (events)]`, oldest first.
         is_target: 1 for each held-out element of `events`, `[batch, (events)]`.
@@ -89,6 +92,8 @@ def read_timelines(
         )
         context = {name: parsed.pop(name) for name in spec.context}
         newest = {name: values[:, -1:] for name, values in context.items()}
+        if spec.availability:
+            newest[TIME_KEY] = times[:, -1:]
         inputs = padded_inputs({**parsed, **newest}, query_inputs(spec))
         inputs[HISTORY_KEY] = tf.ragged.boolean_mask(events, is_target == 0).to_tensor("")
         targets = tf.ragged.boolean_mask(events, is_target == 1)
@@ -145,6 +150,18 @@ def read_candidates(
         yield padded_inputs(parsed, catalogue_inputs(spec))
 
 
+def read_catalogue_availability(files: Sequence[str], spec: FeatureSpec) -> Availability | None:
+    """Return the availability of the candidates in `files`, None if there are no columns."""
+    if not spec.availability:
+        return None
+    parts = list(_parsed(files, parsing_of_features(spec.availability), _EXAMPLES_PER_PARSE))
+    columns = {
+        name: tf.concat([part[name].to_tensor(MISSING_TIME, [None, 1])[:, 0] for part in parts], 0)
+        for name in spec.availability
+    }
+    return Availability.of(columns, len(next(iter(columns.values()))))
+
+
 def count_examples(file: str) -> int:
     """Return the number of Examples in a GZIP TFRecord file."""
     records = tf.data.TFRecordDataset([file], compression_type="GZIP").batch(_EXAMPLES_PER_COUNT)
@@ -173,8 +190,7 @@ def parse_files(
 def parsing_of_features(features: Mapping[str, FeatureConfig]) -> dict[str, tf.io.RaggedFeature]:
     """Return how `tf.io.parse_example` parses features, as ragged rows."""
     return {
-        name: tf.io.RaggedFeature(tf.float32 if feature.holds_numbers else tf.string)
-        for name, feature in features.items()
+        name: tf.io.RaggedFeature(tf.as_dtype(feature.dtype)) for name, feature in features.items()
     }
 
 
@@ -198,7 +214,7 @@ def padded_inputs(
     inputs = {}
     for name, tensor in tensors.items():
         if name in parsed:
-            missing = "" if tensor.dtype == tf.string else float("nan")
+            missing = missing_value(tensor.dtype)
             inputs[name] = parsed[name].to_tensor(missing)
             if tensor.shape.rank == 1:
                 # If the whole batch lacks the value, there are zero columns.

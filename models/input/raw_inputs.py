@@ -8,18 +8,22 @@ from models.features.spec import (
     HISTORY_KEY,
     HISTORY_TYPES_KEY,
     LARGEST_NUMBER,
+    MISSING_TIME,
+    TIME_KEY,
     FeatureConfig,
     FeatureSpec,
 )
 
 
 def query_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
-    """Return the inputs that describe a query: ID, features, context, history, event types."""
+    """Return the inputs that describe a query: ID, features, context, history, types, time."""
     lists = (HISTORY_KEY, HISTORY_TYPES_KEY) if spec.columns.event_types else (HISTORY_KEY,)
+    times = (TIME_KEY,) if spec.availability else ()
     return {
         spec.query_id: tf.TensorSpec([None], tf.string, spec.query_id),
         **{name: _input(name, feature) for name, feature in spec.request_features.items()},
         **{name: tf.TensorSpec([None, None], tf.string, name) for name in lists},
+        **{name: tf.TensorSpec([None], tf.int64, name) for name in times},
     }
 
 
@@ -36,11 +40,15 @@ def catalogue_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
 def to_sparse(values: tf.Tensor) -> tf.SparseTensor:
     """Convert `[batch]` or `[batch, n]` to a sparse `[batch, n]` without missing values.
 
-    Missing values are empty strings, NaN, and the numbers that ingestion rejects as too large.
+    Missing values are empty strings, NaN, the numbers that ingestion rejects as too large, and
+    `MISSING_TIME`.
     """
     if values.shape.rank == 1:
         values = values[:, None]
-    present = values != "" if values.dtype == tf.string else tf.abs(values) <= LARGEST_NUMBER
+    if values.dtype == tf.float32:
+        present = tf.abs(values) <= LARGEST_NUMBER
+    else:
+        present = values != missing_value(values.dtype)
     positions = tf.where(present)
     shape = tf.shape(values, out_type=tf.int64)
     return tf.SparseTensor(positions, tf.gather_nd(values, positions), shape)
@@ -66,8 +74,16 @@ def default_value(tensor: tf.TensorSpec) -> tf.Tensor:
     """Return the default of an input: one row of missing values."""
     if tensor.shape.rank == 2:
         return tf.zeros([1, 0], tensor.dtype)
-    missing = {tf.string: "", tf.bool: False}.get(tensor.dtype, float("nan"))
-    return tf.constant([missing], tensor.dtype)
+    return tf.constant([missing_value(tensor.dtype)], tensor.dtype)
+
+
+def missing_value(dtype: tf.DType) -> str | float | int | bool:
+    """Return the value of an input that is not given."""
+    if dtype == tf.int64:
+        return MISSING_TIME
+    if dtype == tf.bool:
+        return False
+    return "" if dtype == tf.string else float("nan")
 
 
 def _of_candidates(
@@ -81,4 +97,4 @@ def _of_candidates(
 
 def _input(name: str, feature: FeatureConfig) -> tf.TensorSpec:
     shape = [None, None] if feature.is_list else [None]
-    return tf.TensorSpec(shape, tf.float32 if feature.holds_numbers else tf.string, name)
+    return tf.TensorSpec(shape, tf.as_dtype(feature.dtype), name)

@@ -38,7 +38,8 @@ class TimelineDataset:
 
     A batch is a dictionary of the query ID index `[batch, 1]`, the candidate indices of the events
     `[batch, events]`, dense query features, and if there are any, event weights and indices of
-    event types and of the context `[batch, events]`.
+    event types and of the context `[batch, events]`. If candidates have times of availability, it
+    also has those of the events.
     `validation_fraction` of the timelines, chosen by a hash of their events, are held out; None
     holds out 5%, but at most 500 timelines, and none if there would be fewer than 100.
 
@@ -210,13 +211,13 @@ class TimelineDataset:
         parsing |= {
             name: tf.io.RaggedFeature(tf.string, row_splits_dtype=tf.int64) for name in types
         }
-        if self._hold_back is not None:
+        times = (TIMESTAMP_KEY,) if spec.availability else ()
+        if self._hold_back is not None or times:
             parsing |= parsing_spec([TIMESTAMP_KEY], {})
         columns = tf.io.parse_example(rows, parsing)
         if self._hold_back is not None:
-            times = columns.pop(TIMESTAMP_KEY)
-            is_kept = self._hold_back.is_kept(times, columns[spec.candidate_id])
-            for name in {*ids[1:], *weights.keys, *types}:
+            is_kept = self._hold_back.is_kept(columns[TIMESTAMP_KEY], columns[spec.candidate_id])
+            for name in {*ids[1:], *weights.keys, *types, *times}:
                 columns[name] = tf.ragged.boolean_mask(columns[name], is_kept)
         batch = {name: pad_indices(columns[name]) for name in ids}
         batch |= dense_features(columns, spec.query_features)
@@ -224,6 +225,7 @@ class TimelineDataset:
         if types:
             indices = type_indices(columns[EVENT_TYPE_KEY].values, spec)
             batch[HISTORY_TYPES_KEY] = events.with_values(indices).to_tensor(-1)
+        batch |= {name: columns[name].to_tensor() for name in times}
         if weights.keys:
             batch[EVENT_WEIGHT_KEY] = events.with_values(
                 event_weights(columns, weights)

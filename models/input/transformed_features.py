@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.features.spec import MISSING_INDEX, FeatureConfig, FeatureSpec
+from models.features.spec import MISSING_INDEX, MISSING_TIME, FeatureConfig, FeatureSpec
+from models.input.availability import Availability
 
 # A batch size for all rows at once.
 _ALL = 1 << 40
@@ -91,6 +92,22 @@ def read_candidate_features(
         features[name] = np.full((num_candidates, values.shape[1]), missing, values.numpy().dtype)
         features[name][order] = values
     return features
+
+
+def read_availability(
+    files: list[str], spec: FeatureSpec, num_candidates: int
+) -> Availability | None:
+    """Return the availability of the candidates of the vocabulary, None if there are no columns.
+
+    `files` are those of `read_candidate_features`.
+    """
+    if not spec.availability:
+        return None
+    order, parsed = _read_catalogue(files, spec, spec.availability)
+    columns = {name: np.full(num_candidates, MISSING_TIME) for name in spec.availability}
+    for name, values in columns.items():
+        values[order] = parsed[name].to_tensor(MISSING_TIME, [None, 1])[:, 0]
+    return Availability.of(columns, num_candidates)
 
 
 def listed_candidates(

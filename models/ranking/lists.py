@@ -8,6 +8,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from models.features.spec import MISSING_INDEX
+from models.input.availability import Availability
 from models.ranking.features import Retrieved, newest_first
 from models.ranking.stage import NO_SCORE, RankingStage
 
@@ -52,6 +53,7 @@ class Queries(NamedTuple):
         known: The ID and the declared features (`dense_features`).
         targets: The right candidates `[batch]`.
         labels: Their labels by task `[batch, num_tasks]`.
+        times: The times of the queries in epoch seconds `[batch]`.
     """
 
     vectors: tf.Tensor
@@ -59,6 +61,7 @@ class Queries(NamedTuple):
     known: dict[str, npt.NDArray[Any]]
     targets: Ints
     labels: Floats
+    times: Ints
 
 
 class Sampler:
@@ -68,14 +71,21 @@ class Sampler:
     """
 
     def __init__(
-        self, stage: RankingStage, vectors: tf.Tensor, selectable: Bools, num_candidates: int
+        self,
+        stage: RankingStage,
+        vectors: tf.Tensor,
+        selectable: Bools,
+        num_candidates: int,
+        availability: Availability | None = None,
     ) -> None:
         num_candidates = min(num_candidates, len(selectable))
         self._num_listed = min(1 + _NUM_NEGATIVES, num_candidates)
 
-        def find(queries: tf.Tensor, history: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def find(queries: tf.Tensor, history: tf.Tensor, times: tf.Tensor) -> tuple[tf.Tensor, ...]:
             scores = tf.matmul(queries, vectors, transpose_b=True)
             scores = tf.where(selectable, scores, NO_SCORE)
+            if availability is not None:
+                scores = tf.where(availability.at(times[:, None]), scores, NO_SCORE)
             if stage.exclude_seen:
                 seen = tf.where(history >= 0)
                 cells = tf.stack(
@@ -86,16 +96,23 @@ class Sampler:
             top_scores, top = tf.math.top_k(scores, num_candidates)
             recent, length = newest_first(history)
             candidates, found = stage.candidates(queries, recent, top, top_scores)
+            if availability is not None:  # candidates of the history too
+                is_available = availability.take(candidates).at(times[:, None])
+                found = tf.where(is_available, found, NO_SCORE)
             return recent, length, top_scores, candidates, found
 
-        signature = [tf.TensorSpec([None, vectors.shape[1]]), tf.TensorSpec([None, None], tf.int32)]
+        signature = [
+            tf.TensorSpec([None, vectors.shape[1]]),
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None], tf.int64),
+        ]
         self._find = tf.function(find, signature, autograph=False)
         self._features = tf.function(stage.computed, autograph=False, reduce_retracing=True)
         self._vectors = vectors
 
     def sample(self, queries: Queries, rng: np.random.Generator) -> Lists:
         """Return a list of the target and others at random for each target."""
-        *retrieved, candidates, scores = self._find(queries.vectors, queries.history)
+        *retrieved, candidates, scores = self._find(queries.vectors, queries.history, queries.times)
         candidates, scores, targets = candidates.numpy(), scores.numpy(), queries.targets
         is_real = scores > NO_SCORE
         is_target = (candidates == targets[:, None]) & is_real
@@ -122,7 +139,7 @@ class Sampler:
         Candidates with the same score rank before the target. The rank of a target that the
         retriever does not find is the largest integer.
         """
-        *retrieved, candidates, scores = self._find(queries.vectors, queries.history)
+        *retrieved, candidates, scores = self._find(queries.vectors, queries.history, queries.times)
         is_real = scores.numpy() > NO_SCORE
         is_target = (candidates.numpy() == queries.targets[:, None]) & is_real
         ranking = ranked.rank(Retrieved(*retrieved), candidates, scores, queries.known)

@@ -77,7 +77,7 @@ class Preparation:
         self._declared = {
             name: model.sizes.features.get(name, 0)
             for name, feature in {**spec.query_features, **spec.candidate_features}.items()
-            if feature.kind in ("categorical", "numeric")
+            if feature.kind in ("categorical", "numeric", "datetime")
         }
 
     def settings(self, config: RankingConfig) -> StageSettings:
@@ -152,7 +152,13 @@ class Preparation:
         return tf.gather(self._vectors, index)
 
     def _sampler(self, num_candidates: int) -> Sampler:
-        return Sampler(self._stage, self._vectors, self._selectable, num_candidates)
+        return Sampler(
+            self._stage,
+            self._vectors,
+            self._selectable,
+            num_candidates,
+            self._model.availability,
+        )
 
     def _queries(self, chosen: Ints) -> Iterator[Queries]:
         """Yield the queries of the chosen events in batches.
@@ -193,5 +199,6 @@ class Preparation:
                     known,
                     events.candidates[targets],
                     held_back.labels[targets],
+                    events.times[targets],
                 )
             first = last

@@ -12,6 +12,7 @@ from models.features.spec import (
     HISTORY_KEY,
     HISTORY_TYPES_KEY,
     MISSING_INDEX,
+    TIME_KEY,
     FeatureConfig,
     FeatureSpec,
 )
@@ -62,6 +63,7 @@ def export_towers(
     @tf.autograph.experimental.do_not_convert
     def embed_query(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = same_batch(inputs)
+        rows.pop(TIME_KEY, None)
         types = None
         if spec.columns.event_types:
             types = _aligned_types(rows.pop(HISTORY_TYPES_KEY), rows[HISTORY_KEY], spec)

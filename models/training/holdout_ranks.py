@@ -13,7 +13,7 @@ import tf_keras
 
 from models.config import HoldoutMetric
 from models.errors import DivergedError
-from models.features.spec import HISTORY_TYPES_KEY
+from models.features.spec import HISTORY_TYPES_KEY, TIMESTAMP_KEY
 from models.training.two_tower_model import TwoTowerModel
 
 _QUERIES_PER_BATCH = 256
@@ -38,7 +38,8 @@ def holdout_ranks(
     With `reconstruct`, a random fifth of a timeline's events is predicted from the rest. With
     `next_candidate`, each of the newest five events is predicted from all events before it.
     Candidates with the same score rank before the target. With `exclude_seen`, the history's
-    candidates are excluded from the ranking.
+    candidates are excluded from the ranking, and so are those that are not available at the time of
+    the target.
 
     Raises:
         DivergedError: A score is not finite.
@@ -50,23 +51,30 @@ def holdout_ranks(
         all_events = batch[model.spec.candidate_id].numpy()
         all_types = batch.get(HISTORY_TYPES_KEY, tf.fill(all_events.shape, -1)).numpy()
         queries = [
-            (row, events[visible], types[visible], hidden[0], events[hidden])
+            (row, events[visible], types[visible], hidden, events[hidden])
             for row, (events, types) in enumerate(zip(all_events, all_types, strict=True))
             for visible, hidden in _queries(int((events >= 0).sum()), objective, rng)
         ]
         for start in range(0, len(queries), _QUERIES_PER_BATCH):
-            rows, histories, types, positions, targets = zip(
+            rows, histories, types, hidden, targets = zip(
                 *queries[start : start + _QUERIES_PER_BATCH], strict=True
             )
-            scores = embed_histories(model, batch, rows, histories, types, positions)
+            first = [positions[0] for positions in hidden]
+            scores = embed_histories(model, batch, rows, histories, types, first)
             scores = scores @ table.T
             if not np.isfinite(scores).all():
                 raise DivergedError(
                     "scores must be finite, but training has diverged; reduce "
                     "`training.learning_rate` or set `training.gradient_clip_norm`"
                 )
-            for query in zip(scores, histories, targets, strict=True):
-                ranks.append(_ranks(*query, exclude_seen))
+            for row, positions, of_query, history, own in zip(
+                rows, hidden, scores, histories, targets, strict=True
+            ):
+                is_available = None
+                if model.availability is not None:
+                    times = batch[TIMESTAMP_KEY][row].numpy()[positions, None]
+                    is_available = model.availability.at(times)
+                ranks.append(_ranks(of_query, history, own, exclude_seen, is_available))
     return np.concatenate(ranks)
 
 
@@ -129,7 +137,11 @@ def embed_histories(
 
 
 def _ranks(
-    scores: npt.NDArray[np.float32], history: Indices, targets: Indices, exclude_seen: bool
+    scores: npt.NDArray[np.float32],
+    history: Indices,
+    targets: Indices,
+    exclude_seen: bool,
+    is_available: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.int64]:
     # The out-of-vocabulary index equals the number of candidates, so it has no score.
     known = targets[targets < len(scores)]
@@ -139,7 +151,10 @@ def _ranks(
         scores[seen] = -np.inf
         # A target that is in the history can never be retrieved.
         own = np.where(np.isin(known, seen), -np.inf, own)
-    better = np.count_nonzero(scores[None, :] >= own[:, None], axis=1)
+    is_better = scores[None, :] >= own[:, None]
+    if is_available is not None:  # at the time of each target
+        is_better &= is_available[targets < len(scores)]
+    better = np.count_nonzero(is_better, axis=1)
     ranks = np.full(len(targets), np.iinfo(np.int64).max)
     ranks[: len(known)] = np.where(np.isfinite(own), better, ranks[: len(known)])
     return ranks

@@ -1,6 +1,6 @@
 """Losses: full and sampled softmax over the catalogue, and the sampling of negatives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -22,6 +22,19 @@ def full_softmax(
     return tf.math.divide_no_nan(
         tf.reduce_sum(weights * (normaliser - chosen)), tf.reduce_sum(weights)
     )
+
+
+def without_unavailable(
+    logits: tf.Tensor, is_available: tf.Tensor, rows: tf.Tensor, targets: tf.Tensor
+) -> tf.Tensor:
+    """Return logits `[batch, n]` without candidates that are not available, as a mask says.
+
+    Targets are kept, also those that the catalogue says were not available. `rows` and `targets`
+    are those of `full_softmax`.
+    """
+    own = tf.stack([rows, targets], axis=1)
+    kept = tf.tensor_scatter_nd_update(is_available, own, tf.ones_like(rows, tf.bool))
+    return tf.where(kept, logits, _MASKED)
 
 
 def rows_candidates(
@@ -75,13 +88,15 @@ def sampled_softmax(
     negative_log_expected: tf.Tensor,
     weights: tf.Tensor,
     hardest: int = 0,
+    is_available: Callable[[slice], tf.Tensor] | None = None,
 ) -> tf.Tensor:
     """Return the mean softmax loss against shared negatives, corrected for their sampling.
 
     The logit of each negative is reduced by the logarithm of its expected count among the negatives
     (logQ correction), which makes the sampled normaliser an unbiased estimate of the full one.
-    Negatives equal to the event's own target (accidental hits) are ignored. With the whole
-    catalogue as negatives and a correction of 0, the result is the full softmax.
+    Negatives equal to the event's own target (accidental hits), and those that were not available,
+    are ignored. With the whole catalogue as negatives and a correction of 0, the result is the full
+    softmax.
 
     Logits and their gradients are computed for a block of events at a time, so that memory does not
     grow with the number of events.
@@ -97,6 +112,8 @@ def sampled_softmax(
         hardest: Number of negatives with the highest scores to keep per event; 0 keeps all. Their
             corrections stay the same. The loss changes without the easy negatives, but its gradient
             changes very little.
+        is_available: Function that returns which negatives could have been chosen in some of the
+            events `[n, num_negatives]`. By default, all could.
 
     References:
         Bengio, Senécal. Adaptive Importance Sampling to Accelerate Training of a Neural
@@ -122,6 +139,8 @@ def sampled_softmax(
             query, own, weight = queries[events], positive[events], weights[events]
             scores = tf.matmul(query, transposed)
             hits = targets[events][:, None] == negatives[None, :]
+            if is_available is not None:
+                hits |= ~is_available(events)
             logits = tf.where(hits, _MASKED, scores - negative_log_expected[None, :])
             if hardest:
                 scores = tf.where(hits, _MASKED, scores)

@@ -21,7 +21,11 @@ from models.features.spec import EventWeights, FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts, read_vocabularies
 from models.input.hold_back import HoldBack, SplitMethod
 from models.input.timeline_dataset import TimelineDataset
-from models.input.transformed_features import listed_candidates, read_candidate_features
+from models.input.transformed_features import (
+    listed_candidates,
+    read_availability,
+    read_candidate_features,
+)
 from models.missing_model import is_missing_model
 from models.ranking.config import RankingConfig
 from models.settings import Settings
@@ -320,6 +324,7 @@ def make_model(
         read_candidate_features(candidate_files, config.spec, sizes.candidates - 1),
         candidate_counts(transform, config.spec) if counts is None else counts,
         num_timelines,
+        read_availability(candidate_files, config.spec, sizes.candidates - 1),
     )
 
 

@@ -10,8 +10,9 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
-from models.features.spec import HISTORY_TYPES_KEY, FeatureSpec
+from models.features.spec import HISTORY_TYPES_KEY, TIMESTAMP_KEY, FeatureSpec
 from models.features.vocabularies import FeatureSizes
+from models.input.availability import Availability
 from models.input.timeline_dataset import EVENT_WEIGHT_KEY
 from models.towers.candidate_and_query import CandidateTower, QueryTower
 from models.towers.feature_encoder import keep_mask
@@ -22,6 +23,7 @@ from models.training.losses import (
     rows_candidates,
     sampled_rows_softmax,
     sampled_softmax,
+    without_unavailable,
 )
 
 # Weight of a timeline's first event if nothing is known about the query. It is large enough to
@@ -41,7 +43,9 @@ class TwoTowerModel(tfrs.Model):
     nothing distinguishes them, and low scores are right.
 
     `candidate_features` are those of `read_candidate_features`. `counts` `[num_candidates]` are the
-    numbers of training events of the candidates, in `num_timelines` timelines.
+    numbers of training events of the candidates, in `num_timelines` timelines. With `availability`,
+    a candidate is a negative only for events at whose time it was available; with `reconstruct`,
+    for timelines during which it was, because a timeline has only one normaliser.
 
     Example:
         model = TwoTowerModel(spec, sizes, ModelConfig(), TrainingConfig(), features, counts, 943)
@@ -58,8 +62,10 @@ class TwoTowerModel(tfrs.Model):
         candidate_features: Mapping[str, npt.NDArray[Any]],
         counts: npt.NDArray[np.int64],
         num_timelines: int,
+        availability: Availability | None = None,
     ) -> None:
         super().__init__()
+        self.availability = availability
         self.spec = spec
         self.sizes = sizes
         self.config = config
@@ -184,7 +190,8 @@ class TwoTowerModel(tfrs.Model):
         history = inputs[self.spec.candidate_id]
         weight = self._event_weights(inputs)
         if row_seed is not None and self._training.shuffle_history:
-            names = [name for name in (HISTORY_TYPES_KEY, *self.spec.context) if name in inputs]
+            known = (HISTORY_TYPES_KEY, TIMESTAMP_KEY, *self.spec.context)
+            names = [name for name in known if name in inputs]
             columns = history, weight, *(inputs[name] for name in names)
             history, weight, *shuffled = _shuffled(row_seed + 500, *columns)
             inputs = {**inputs, **dict(zip(names, shuffled, strict=True))}
@@ -206,10 +213,11 @@ class TwoTowerModel(tfrs.Model):
             negative_vectors = self.candidate_tower(
                 negatives, self._warm_features, seed=candidate_seed
             )
-            numbers = tf.gather(self._warm_number, targets)
+            numbers = tf.cast(tf.gather(self._warm_number, targets), tf.int32)
             if reconstructs:
                 logits = tf.matmul(queries, negative_vectors, transpose_b=True)
-                return full_softmax(logits, rows, tf.cast(numbers, tf.int32), weights)
+                logits = self._available_logits(logits, inputs, negatives, rows, numbers)
+                return full_softmax(logits, rows, numbers, weights)
             target_vectors, hardest = tf.gather(negative_vectors, numbers), 0
         else:
             negatives, log_expected = draw_negatives(
@@ -223,11 +231,17 @@ class TwoTowerModel(tfrs.Model):
                 columns, own, log_weights = rows_candidates(targets, negatives, log_expected)
                 vectors = self.candidates(columns, candidate_seed)
                 logits = tf.matmul(queries, vectors, transpose_b=True)
+                logits = self._available_logits(logits, inputs, columns, rows, own)
                 return sampled_rows_softmax(logits, rows, own, log_weights, weights)
             vectors = self.candidates(tf.concat([targets, negatives], axis=0), candidate_seed)
             sizes = [tf.shape(targets)[0], tf.shape(negatives)[0]]
             target_vectors, negative_vectors = tf.split(vectors, sizes)
             hardest = self._training.hard_negatives
+        is_available = None
+        if self.availability is not None:
+            of_negatives = self.availability.take(negatives)
+            times = tf.boolean_mask(inputs[TIMESTAMP_KEY], present)[:, None]
+            is_available = lambda events: of_negatives.at(times[events])  # noqa: E731
         return sampled_softmax(
             queries,
             target_vectors,
@@ -237,7 +251,25 @@ class TwoTowerModel(tfrs.Model):
             log_expected,
             weights,
             hardest,
+            is_available,
         )
+
+    def _available_logits(
+        self,
+        logits: tf.Tensor,
+        inputs: Mapping[str, tf.Tensor],
+        candidates: tf.Tensor,
+        rows: tf.Tensor,
+        targets: tf.Tensor,
+    ) -> tf.Tensor:
+        """Hide candidates that were available at no time between the events of a timeline."""
+        if self.availability is None:
+            return logits
+        times, present = inputs[TIMESTAMP_KEY], inputs[self.spec.candidate_id] >= 0
+        first = tf.reduce_min(tf.where(present, times, times.dtype.max), axis=1, keepdims=True)
+        last = tf.reduce_max(tf.where(present, times, times.dtype.min), axis=1, keepdims=True)
+        is_available = self.availability.take(candidates).between(first, last)
+        return without_unavailable(logits, is_available, rows, targets)
 
     def _embed_timelines(
         self, inputs: Mapping[str, tf.Tensor], history: tf.Tensor, seed: tf.Tensor | None

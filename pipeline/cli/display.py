@@ -279,6 +279,8 @@ def _title(report: Mapping[str, Any]) -> str:
     seen = "excluded" if report["exclude_seen"] else "included"
     unknown = report["num_unknown_targets"]
     misses = f" ({unknown:,} of candidates that the catalogue lacks)" if unknown else ""
+    if unavailable := report.get("num_unavailable_targets"):
+        misses += f" ({unavailable:,} of candidates that were not available)"
     return (
         f"{report['num_events']:,} held-out events{misses} of {report['num_queries']:,} queries "
         f"among {report['num_candidates']:,} candidates, {report['protocol']}, seen candidates "

@@ -162,6 +162,18 @@ class CandidatesConfig(FilesConfig):
     features: Mapping[str, FeatureConfig] = Field(
         default_factory=dict, description="Candidate features by name; they need `file`."
     )
+    available_from: str | None = Field(
+        None,
+        description="Column of the time from which a candidate is available, such as its "
+        "publication, in the format of `events.timestamp_unit`. Before it, the candidate is "
+        "neither a negative in training, nor ranked in the evaluation, nor recommended. Default, "
+        "and a missing value: always.",
+    )
+    available_until: str | None = Field(
+        None,
+        description="Column of the time from which a candidate is no longer available, such as "
+        "its delisting; otherwise like `available_from`.",
+    )
     only_listed: bool = Field(
         True,
         description="Recommend only candidates that have a row in `file`; others may be in "

@@ -150,6 +150,16 @@ class PipelineConfig(Settings):
                     f"`{section}.features` needs the file that holds them: set `{section}.file`, "
                     f"or remove {', '.join(entity.features)}"
                 )
+        for name in spec.availability:
+            needs = {
+                "candidates.file": self.candidates.file,
+                "events.timestamp": self.events.timestamp,
+            }
+            if missing := [need for need, given in needs.items() if given is None]:
+                raise ValueError(
+                    f"`candidates.{name}` needs `{missing[0]}`: set it, or remove "
+                    f"`candidates.{name}`"
+                )
         splits = self.split.split_names
         _check_known(
             "evaluation.split", "a split that `split` makes", self.evaluation.split, splits
@@ -318,9 +328,13 @@ class PipelineConfig(Settings):
 
     @property
     def columns(self) -> ColumnsConfig:
-        """The names of the event columns."""
-        names = ColumnsConfig.model_fields.keys() - {"labels"}
-        columns = {name: getattr(self.events, name) for name in names}
+        """The names of the columns of events, and of the availability of candidates."""
+        columns = {
+            name: getattr(section, name)
+            for section in (self.events, self.candidates)
+            for name in ColumnsConfig.model_fields
+            if hasattr(section, name)
+        }
         return ColumnsConfig(**columns, labels=self.ranking.label_columns)
 
     @property
@@ -437,5 +451,8 @@ def _check_distances(
             raise ValueError(
                 f"`{section}.distances.{name}` is numeric: give `jensen_shannon`, not `l_infinity`"
             )
-        if kinds[name] == "vector":
-            raise ValueError(f"`{section}.distances.{name}` is a vector, which has no distance")
+        if kinds[name] in ("vector", "datetime"):
+            raise ValueError(
+                f"`{section}.distances.{name}` must not be a feature of kind {kinds[name]}, which "
+                "has no distance"
+            )

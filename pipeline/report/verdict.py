@@ -126,6 +126,12 @@ def _protocol_limits(settings: Facts, evaluation: Facts) -> Iterator[str]:
             f"{evaluation['num_unknown_targets']:,} of {evaluation['num_events']:,} held-out "
             "events are of candidates that the catalogue lacks, so they count as misses."
         )
+    if unavailable := evaluation.get("num_unavailable_targets"):
+        yield (
+            f"{unavailable:,} of {evaluation['num_events']:,} held-out events are of candidates "
+            "that were not available at the time of the query, so they count as misses. Check "
+            "`candidates.available_from` and `available_until`."
+        )
 
 
 def _weak_slices(evaluation: Facts) -> Iterator[str]:

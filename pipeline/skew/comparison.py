@@ -18,6 +18,7 @@ from components.drift_gate.comparison import Finding, Sides, Statistics, compare
 from components.drift_gate.config import DistanceConfig
 from components.drift_gate.span_profile import known_candidates
 from components.interactions.stable_hash import DistinctIds, hash_strings
+from components.interactions.timelines.examples import value_type
 from components.stock.statistics_gen import statistics_of
 from models.features.preprocessing import SPACE_IN_ID
 from models.features.spec import HISTORY_KEY, FeatureSpec
@@ -114,8 +115,7 @@ class Queries:
             columns = {spec.candidate_id: _lists(rows, HISTORY_KEY, pa.binary())}
             self.history.add(columns[spec.candidate_id].flatten())
             for name, feature in spec.query_features.items():
-                kind = pa.float32() if feature.holds_numbers else pa.binary()
-                columns[name] = _lists(rows, name, kind)
+                columns[name] = _lists(rows, name, value_type(feature))
             yield pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
 

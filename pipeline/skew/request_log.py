@@ -14,7 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from models.features.spec import HISTORY_KEY, FeatureSpec
+from models.features.spec import HISTORY_KEY, MISSING_TIME, FeatureSpec
 from pipeline.errors import RequestLogError, reason_of
 
 # Signatures whose input is a query.
@@ -64,10 +64,7 @@ class RequestLog:
         kinds: dict[str, Callable[[Any], Any]] = {
             spec.query_id: _text,
             HISTORY_KEY: _text,
-            **{
-                name: _number if feature.holds_numbers else _text
-                for name, feature in spec.query_features.items()
-            },
+            **{name: _CONVERTERS[feature.dtype] for name, feature in spec.query_features.items()},
         }
         sizes = {len(values) for values in columns.values()}
         batch = max(sizes, default=0)
@@ -184,4 +181,7 @@ def _text(value: Any) -> str:
 
 
 def _is_present(value: Any) -> bool:
-    return bool(value != "") and not (isinstance(value, float) and math.isnan(value))
+    return value not in ("", MISSING_TIME) and not (isinstance(value, float) and math.isnan(value))
+
+
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {"string": _text, "float32": _number, "int64": int}

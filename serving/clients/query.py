@@ -14,6 +14,7 @@ from serving.errors import InvalidArgumentError
 HISTORY = "history"
 EXCLUDE = "exclude"
 EXCLUDE_SEEN = "exclude_seen"
+TIME = "time"
 # An input with this prefix contains the allowed values of a candidate feature.
 ALLOW_PREFIX = "allow_"
 
@@ -47,6 +48,8 @@ class Query:
             of these features, it has an allowed value. An empty list allows all values.
         exclude_seen: Whether candidates of the history must not be returned, also of the history
             that the model keeps.
+        time: The moment of the query in seconds since 1970, at which candidates must be available;
+            None is the present one.
     """
 
     query_id: str = ""
@@ -55,6 +58,7 @@ class Query:
     exclude: Sequence[str] = ()
     filters: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     exclude_seen: bool = False
+    time: int | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -142,8 +146,8 @@ def build_inputs(
 ) -> dict[str, Tensor]:
     """Return the input tensors for a batch of queries.
 
-    Missing values become "" or NaN, and lists are padded with "" or NaN at the end. The model
-    treats both as unknown.
+    Missing values become "", NaN or, for times, the lowest int64, and lists are padded with "" or
+    NaN at the end. The model treats these as unknown.
     """
     for query in queries:
         _check_names(signature, id_name, query)
@@ -154,7 +158,12 @@ def build_inputs(
 
 
 def _check_names(signature: SignatureSpec, id_name: str, query: Query) -> None:
-    given = {HISTORY: query.history, EXCLUDE: query.exclude, EXCLUDE_SEEN: query.exclude_seen}
+    given = {
+        HISTORY: query.history,
+        EXCLUDE: query.exclude,
+        EXCLUDE_SEEN: query.exclude_seen,
+        TIME: query.time,
+    }
     for name, value in given.items():
         if value and name not in signature.inputs:
             raise InvalidArgumentError(f"The model's signature {signature.name!r} takes no {name}")
@@ -183,12 +192,14 @@ def _suggestion(name: str, known: Collection[str]) -> str:
 
 
 def _value(query: Query, name: str, id_name: str) -> Any:
-    given = {
+    given: dict[str, Any] = {
         id_name: query.query_id,
         HISTORY: query.history,
         EXCLUDE: query.exclude,
         EXCLUDE_SEEN: query.exclude_seen,
     }
+    if query.time is not None:
+        given[TIME] = query.time
     if name.startswith(ALLOW_PREFIX) and (allowed := query.filters.get(name[len(ALLOW_PREFIX) :])):
         return allowed
     return given[name] if name in given else query.features.get(name, _MISSING)
@@ -236,6 +247,8 @@ def _missing_value(name: str, spec: TensorSpec) -> Any:
         return ""
     if spec.dtype in FLOATS:
         return float("nan")
+    if spec.dtype == "int64":  # a time
+        return -(2**63)
     raise InvalidArgumentError(
         f"The feature {name!r} must be given, because {spec.dtype} has no value for unknown"
     )

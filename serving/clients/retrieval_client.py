@@ -118,6 +118,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         exclude: Iterable[str] | None = ...,
         filters: Mapping[str, Iterable[str] | None] | None = ...,
         exclude_seen: bool | None = ...,
+        time: int | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
     ) -> One: ...
@@ -136,6 +137,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         exclude: Iterable[str] | None = None,
         filters: Mapping[str, Iterable[str] | None] | None = None,
         exclude_seen: bool | None = None,
+        time: int | None = None,
         queries: Iterable[Query] | None = None,
         k: int | None = None,
         timeout_s: float | None = None,
@@ -151,6 +153,8 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
                 each of these features, it has an allowed value.
             exclude_seen: Whether candidates of the history must not be returned. Without
                 `history`, this is the history that the model keeps, if it does.
+            time: The moment of the request in seconds since 1970, at which candidates must be
+                available; by default now. The model must have times of availability.
             queries: Several queries for one request, instead of the arguments above.
             k: Number of candidates per query; by default as many as the model returns.
             timeout_s: Time limit of this call, including retries; by default the client's.
@@ -164,7 +168,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
                 of its input, or `k` is more than the model returns.
             ServingError: Any other error of the server or the connection.
         """
-        query = _query(query_id, history, features, exclude, filters, exclude_seen)
+        query = _query(query_id, history, features, exclude, filters, exclude_seen, time)
         if queries is not None and query != Query():
             raise InvalidArgumentError("Pass either `queries` or the parts of one query, not both")
         asked = [query] if queries is None else _queries(queries)
@@ -179,6 +183,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         candidate_id: str,
         *,
         filters: Mapping[str, Iterable[str] | None] | None = ...,
+        time: int | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
     ) -> One: ...
@@ -189,6 +194,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         *,
         candidate_ids: Iterable[str],
         filters: Mapping[str, Iterable[str] | None] | None = ...,
+        time: int | None = ...,
         k: int | None = ...,
         timeout_s: float | None = ...,
     ) -> Many: ...
@@ -199,6 +205,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         *,
         candidate_ids: Iterable[str] | None = None,
         filters: Mapping[str, Iterable[str] | None] | None = None,
+        time: int | None = None,
         k: int | None = None,
         timeout_s: float | None = None,
     ) -> One | Many:
@@ -211,7 +218,7 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         ids = (candidate_id,) if candidate_ids is None else plain(candidate_ids)
         if not isinstance(ids, tuple):
             raise InvalidArgumentError(f"candidate_ids must be a list of strings, got {shown(ids)}")
-        asked = [_query(each, filters=filters) for each in ids]
+        asked = [_query(each, filters=filters, time=time) for each in ids]
         flow = self._search("similar_candidates", asked, k, timeout_s)
         return self._run(_first(flow) if candidate_ids is None else flow)
 
@@ -222,18 +229,20 @@ class RetrievalMethods(abc.ABC, Generic[One, Many, Vector, Vectors, Metadata, St
         query_id: str | None = None,
         history: Iterable[str] | None = None,
         features: Mapping[str, FeatureValue] | None = None,
+        time: int | None = None,
         timeout_s: float | None = None,
     ) -> One:
         """Return `Recommendations` with the given candidates in their order, and their scores.
 
-        The model needs a ranking stage. Unknown candidates have the lowest score.
+        The model needs a ranking stage. Candidates that are unknown, or not available at `time`,
+        have the lowest score.
         """
         given = plain(candidate_ids)
         if not isinstance(given, tuple):
             raise InvalidArgumentError(
                 f"candidate_ids must be a list of strings, got {shown(given)}"
             )
-        query = _query(query_id, history, {**(features or {}), CANDIDATE_IDS: given})
+        query = _query(query_id, history, {**(features or {}), CANDIDATE_IDS: given}, time=time)
         read = functools.partial(read_scores, candidate_ids=given)
         return self._run(_first(self._predict("rank", [query], read, timeout_s)))
 

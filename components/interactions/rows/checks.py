@@ -149,6 +149,8 @@ def _convert(
         return column_types.identifier(raw, column.normalizations)
     if column.kind == "time":
         return column_types.time(raw, unit)
+    if column.kind == "datetime":
+        return column_types.optional_seconds(raw, unit)
     return column_types.number(raw, column.number_format, required=column.kind == "rating")
 
 

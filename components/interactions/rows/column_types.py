@@ -252,6 +252,19 @@ def time(raw: Any, unit: str) -> Values:
     return Values(pa.array(np.where(is_integer, whole.array, decimal.array)), tuple(merged))
 
 
+def optional_seconds(raw: Any, unit: str) -> Values:
+    """Convert times to seconds since 1970 (UTC), as `time` does; missing ones become null."""
+    if pa.types.is_floating(raw.type):
+        raw = _where(pc.invert(pc.is_nan(raw)), raw)
+    found = time(raw, unit)
+    missing = np.zeros(len(raw), bool)
+    for reason, mask in found.faults:
+        if reason == MISSING:
+            missing |= mask
+    seconds = pa.array(found.array.to_numpy() // _US_PER_S, mask=missing)
+    return Values(seconds, tuple(fault for fault in found.faults if fault[0] != MISSING))
+
+
 def _joined(lists: Any, separator: str) -> tuple[Values, Any]:
     """Join each list to a string; also return the strings of all items."""
     items = text(lists.flatten())

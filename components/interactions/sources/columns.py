@@ -18,7 +18,7 @@ LINE = "#line"
 TIME_US = "#time_us"
 
 ColumnKind = Literal[
-    "id", "time", "rating", "event_type", "number", "categorical", "text", "vector"
+    "id", "time", "rating", "event_type", "number", "categorical", "text", "vector", "datetime"
 ]
 
 _FEATURE_KINDS: dict[str, ColumnKind] = {
@@ -27,6 +27,7 @@ _FEATURE_KINDS: dict[str, ColumnKind] = {
     "text": "text",
     "path": "categorical",
     "vector": "vector",
+    "datetime": "datetime",
 }
 
 
@@ -130,7 +131,7 @@ def check_columns(
             raise ColumnError(
                 f"{file}: column {name!r} is {kind}, which cannot be read as {column.kind}{hint}"
             )
-        if column.kind == "time" and pa.types.is_float32(kind):
+        if column.kind in ("time", "datetime") and pa.types.is_float32(kind):
             raise ColumnError(
                 f"{file}: column {name!r} is float, whose 24 bits of precision cannot hold the "
                 "seconds of a present-day time; write integers, doubles or text"
@@ -176,7 +177,7 @@ def accepts(kind: ColumnKind, arrow_type: pa.DataType) -> bool:
     if kind in ("rating", "number"):
         return bool(is_inexact or types.is_boolean(arrow_type))
     is_time = types.is_timestamp(arrow_type) or types.is_date(arrow_type)
-    if kind == "time":
+    if kind in ("time", "datetime"):
         return bool(is_inexact or is_time)
     if kind not in ("categorical", "text"):
         return False

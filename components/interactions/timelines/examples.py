@@ -158,9 +158,9 @@ def feature_lists(
 ) -> dict[str, Any]:
     """Return the features of chosen rows as arrays of lists [n], by feature name.
 
-    `rows` has a column of strings or float32 for each feature, or is None if no row has features.
-    `chosen` has indices of rows [n], negative for a row without features. Missing values are empty
-    lists, not nulls.
+    `rows` has a column of strings, float32 or int64 for each feature, or is None if no row has
+    features. `chosen` has indices of rows [n], negative for a row without features. Missing values
+    are empty lists, not nulls.
     """
     return {
         name: empty_lists(value_type(feature), len(chosen))
@@ -172,7 +172,7 @@ def feature_lists(
 
 def value_type(feature: FeatureConfig) -> Any:
     """Return the Arrow type of a feature's values in Examples."""
-    return pa.float32() if feature.holds_numbers else pa.binary()
+    return {"string": pa.binary(), "float32": pa.float32(), "int64": pa.int64()}[feature.dtype]
 
 
 def empty_lists(kind: Any, count: int) -> Any:
@@ -207,7 +207,7 @@ def _feature_lists(column: Any, feature: FeatureConfig) -> Any:
     else:
         values = column
         present = _flags(pc.is_valid(values))
-        if feature.kind != "numeric":
+        if not feature.holds_numbers:
             present &= _flags(pc.greater(pc.binary_length(values), 0).fill_null(False))
         bounds = np.concatenate(([0], np.cumsum(present)))
     kept = values.filter(pa.array(present)).cast(value_type(feature))

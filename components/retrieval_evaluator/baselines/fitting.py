@@ -27,6 +27,7 @@ from components.retrieval_evaluator.config import BaselineName, categorical_feat
 from components.retrieval_evaluator.evaluation_queries import read_held_out
 from components.retrieval_evaluator.rankers import Baseline
 from models.features.spec import FeatureSpec
+from models.input.availability import Availability
 from models.input.raw_examples import read_candidates
 
 _CANDIDATES_PER_BATCH = 4096
@@ -40,6 +41,7 @@ def fit_baselines(
     catalogue: Sequence[str],
     held_out: Sequence[str],
     index_of: IndexOf,
+    availability: Availability | None = None,
 ) -> Mapping[str, Baseline]:
     """Fit baselines to the training events, and return them by name.
 
@@ -50,7 +52,8 @@ def fit_baselines(
     if training.times is not None and {"last_days_popularity", "newest"} & set(names):
         times, candidates = read_held_out(held_out, spec, index_of)
         events = [(training.times, training.candidates), (times, candidates)]
-        log = EventLog.of(training.num_candidates, events, times)
+        published = None if availability is None else availability.start
+        log = EventLog.of(training.num_candidates, events, times, published)
     if "content" in names:
         batches = read_candidates(catalogue, spec, _CANDIDATES_PER_BATCH)
         values = feature_values(batches, categorical_features(spec))

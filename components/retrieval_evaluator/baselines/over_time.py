@@ -19,6 +19,7 @@ from components.retrieval_evaluator.baselines.interface import (
     Scores,
     best_rows,
 )
+from models.features.spec import MISSING_TIME
 
 _MAX_MOMENTS = 64
 _DAY_S = 86_400
@@ -35,7 +36,8 @@ class EventLog:
     Attributes:
         times: Times in epoch seconds, ascending `[num_events]`.
         candidates: Catalogue index of each event's candidate `[num_events]`.
-        arrivals: Time of each candidate's first event; infinite if it has none `[num_candidates]`.
+        arrivals: Time of each candidate's publication, if it is known, or of its first event;
+            infinite if it has none `[num_candidates]`.
         moments: Times at which rankings are computed, ascending `[num_moments]`.
     """
 
@@ -46,11 +48,16 @@ class EventLog:
 
     @classmethod
     def of(
-        cls, num_candidates: int, events: Iterable[tuple[Ints, Ints]], query_times: Ints
+        cls,
+        num_candidates: int,
+        events: Iterable[tuple[Ints, Ints]],
+        query_times: Ints,
+        published: Ints | None = None,
     ) -> "EventLog":
         """Sort events, given as parts of times and candidates, and choose the moments.
 
-        As many of the `query_times` are between one moment and the next.
+        As many of the `query_times` are between one moment and the next. `published` has the times
+        of publication of the first candidates; `MISSING_TIME` if it is unknown.
         """
         times, candidates = (np.concatenate(parts) for parts in zip(*events, strict=True))
         times, candidates = times[candidates >= 0], candidates[candidates >= 0]
@@ -58,6 +65,9 @@ class EventLog:
         times, candidates = times[order], candidates[order]
         arrivals = np.full(num_candidates, np.inf)
         np.minimum.at(arrivals, candidates, times)
+        if published is not None:
+            first = arrivals[: len(published)]
+            first[:] = np.where(published == MISSING_TIME, first, published)
         step = max(1, -(-len(query_times) // _MAX_MOMENTS))
         moments = np.unique(np.sort(query_times)[::step])
         return cls(times, candidates, arrivals, moments)

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from components.index_builder.catalogue_files import CatalogueFiles, LineIndex, read_lines
 from components.index_builder.restricted_search import (
     NO_SCORE,
+    AvailabilityFilter,
     CandidateFilter,
     restricted_search,
 )
 from components.index_builder.search_index import ExactIndex
+from models.input.availability import Availability
 from tests.builders import feature_spec, write_embeddings
 from tests.components.index_builder.conftest import padded
 
@@ -37,6 +39,10 @@ COUNTRIES = [
     ["", "de", "f\nr", "ch"][index] for index in RNG.choice(4, NUM, p=[0.1, 0.6, 0.2, 0.1])
 ]
 VECTORS = RNG.normal(size=(NUM, DIMENSION)).astype(np.float32)
+# At time 1, every candidate is available; then fewer and fewer are, and at 101, none.
+AVAILABILITY = Availability(
+    np.where(RNG.random(NUM) < 0.5, -5, RNG.integers(0, 2, NUM)), RNG.integers(2, 101, NUM)
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +62,18 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> CatalogueFiles:
 def search(catalogue: CatalogueFiles) -> Any:
     index = ExactIndex(VECTORS)
     filters = {name: CandidateFilter(files) for name, files in catalogue.filters.items()}
+    available = AvailabilityFilter(AVAILABILITY)
 
-    def run(queries: Any, exclude: Any, **requested: Any) -> Any:
+    def run(queries: Any, exclude: Any, times: Any, **requested: Any) -> Any:
         conditions = [(filters[name], filters[name].allowed(requested[name])) for name in filters]
+        conditions.append((available, times))
         return restricted_search(index, queries, K, exclude, conditions)
 
     # Traced once, as when served, for any number of rows, exclusions and values.
     return tf.function(run, autograph=False).get_concrete_function(
         tf.TensorSpec([None, DIMENSION]),
         tf.TensorSpec([None, None], tf.int32),
+        tf.TensorSpec([None], tf.int64),
         **{name: tf.TensorSpec([None, None], tf.string, name) for name in filters},
     )
 
@@ -75,6 +84,7 @@ def expected(
     tags: list[str],
     countries: list[str],
     unused: list[str],
+    time: int,
 ) -> list[int]:
     scores = VECTORS @ query
     return [
@@ -84,6 +94,7 @@ def expected(
         and (not tags or set(tags) & set(TAGS[index]))
         and (not countries or COUNTRIES[index] in countries)
         and not unused
+        and AVAILABILITY.start[index] <= time < AVAILABILITY.end[index]
     ][:K]
 
 
@@ -93,12 +104,13 @@ ROW = st.tuples(
     st.lists(st.sampled_from(["t0", "t1", "t7", "t11", "no such tag"]), max_size=3),
     st.lists(st.sampled_from(["de", "f\nr", "ch", "xx"]), max_size=2),
     st.sampled_from([[], [], [], ["x"]]),
+    st.sampled_from([1, 1, 20, 90, 101]),
 )
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(rows=st.lists(ROW, min_size=1, max_size=4))
-def test_any_exclusions_and_filters_give_what_brute_force_gives(search: Any, rows: list[Any]):
+def test_any_exclusions_filters_and_times_give_what_brute_force_gives(search: Any, rows: list[Any]):
     queries = np.random.default_rng([row[0] for row in rows]).normal(size=(len(rows), DIMENSION))
     queries = queries.astype(np.float32)
     width = max(len(row[1]) for row in rows)
@@ -106,6 +118,7 @@ def test_any_exclusions_and_filters_give_what_brute_force_gives(search: Any, row
     found = search(
         tf.constant(queries),
         tf.constant(exclude, tf.int32, [len(rows), width]),
+        tf.constant([row[5] for row in rows], tf.int64),
         tags=padded([row[2] for row in rows]),
         country=padded([row[3] for row in rows]),
         unused=padded([row[4] for row in rows]),

@@ -18,8 +18,10 @@ from components.index_builder.partitioned_index import (
     PartitionedIndex,
     PartitionedSettings,
 )
+from components.index_builder.restricted_search import AvailabilityFilter, restricted_search
 from components.index_builder.scann_index import ScannIndex, ScannSettings
 from components.index_builder.search_index import ExactIndex, SearchIndex
+from models.input.availability import Availability
 from models.ranking.stage import NO_SCORE
 
 NUM, DIMENSION, K = 400, 8, 10
@@ -123,6 +125,26 @@ def test_a_thorough_search_equals_exact_search(backend: Backend, thorough: Searc
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=tolerance(backend))
         if backend.name != "scann_int8":
             np.testing.assert_array_equal(indices, expected[0])
+
+
+def test_only_available_candidates_are_found(backend: Backend, thorough: SearchIndex):
+    rng = np.random.default_rng(12)
+    start = rng.integers(0, 100, NUM)
+    times = Availability(start, start + rng.integers(1, 60, NUM))
+    available, now = AvailabilityFilter(times), np.array([10, 75, 140])
+    queries = rows(3, seed=9)
+
+    @tf.function(autograph=False)
+    def find(given: tf.Tensor, moments: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        nothing = tf.zeros([3, 0], tf.int32)
+        return restricted_search(thorough, given, K, nothing, [(available, moments)])
+
+    indices, scores = find(tf.constant(queries), tf.constant(now))
+    best = np.where(times.at(now[:, None]), queries @ rows(NUM).T, NO_SCORE)
+    expected = -np.sort(-best, axis=1)[:, :K]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=tolerance(backend))
+    is_found = scores.numpy() > NO_SCORE
+    assert times.at(now[:, None])[np.nonzero(is_found)[0], indices.numpy()[is_found]].all()
 
 
 def test_the_result_of_a_row_does_not_depend_on_the_batch(

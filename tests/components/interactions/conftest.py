@@ -105,6 +105,7 @@ class Ingestion:
         timestamp: str | None = "t",
         rating: str | None = None,
         features: FeaturesConfig | None = None,
+        columns: dict[str, str] | None = None,
         **data: Any,
     ) -> IngestConfig:
         """Settings for columns q, c and t; files are named relative to the folder."""
@@ -117,7 +118,11 @@ class Ingestion:
             split=split or SplitConfig(method="leave_last_out"),
             spec=FeatureSpec(
                 columns=ColumnsConfig(
-                    query_id="q", candidate_id="c", timestamp=timestamp, rating=rating
+                    query_id="q",
+                    candidate_id="c",
+                    timestamp=timestamp,
+                    rating=rating,
+                    **(columns or {}),
                 ),
                 features=features or FeaturesConfig(),
             ),

@@ -101,6 +101,27 @@ def test_a_refresh_reads_columns_that_only_answers_contain(
     assert found == {"a": (["Café, 2nd"], [9.5]), "b": ([], [])}
 
 
+def test_times_of_the_catalogue_are_read_in_the_format_of_the_events(ingestion: Ingestion) -> None:
+    ingestion.write("events.csv", "q,c,t\nu,a,2020-01-05\nu,b,2020-01-06\nv,a,2020-01-07\n")
+    ingestion.write("items.csv", "c,from,until\na,1970-01-02,\nb,,1969-12-31T23:59:59.5\n")
+    columns = {"available_from": "from", "available_until": "until"}
+    day = {"day": FeatureConfig(kind="datetime", column="from")}
+    config = ingestion.config(
+        "events.csv",
+        timestamp_unit="iso8601",
+        candidates="items.csv",
+        features=FeaturesConfig(candidate=day),
+        columns=columns,
+    )
+    found = {example["c"][0]: example for example in ingestion.run(config).examples("candidates")}
+    names = "available_from", "available_until", "day"
+    assert [found["a"][name] for name in names] == [[86400], [], [86400]]
+    assert [found["b"][name] for name in names] == [[], [-1], []]
+    ingestion.write("items.csv", "c,from,until\na,soon,\nb,,\n")
+    with pytest.raises(BadRowsError, match="not a time"):
+        ingestion.run(config)
+
+
 def test_bad_rows_and_missing_files_are_errors_that_leave_nothing(
     refresh: Refresh, ingestion: Ingestion, fitted: Ingested
 ) -> None:

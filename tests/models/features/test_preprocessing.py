@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from models.features.preprocessing import SPACE_IN_ID, prefixes, tokens
+from models.features.preprocessing import SPACE_IN_ID, hour_and_weekday, prefixes, tokens
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes, candidate_counts
 from models.input.transformed_features import read_candidate_features
@@ -110,6 +113,16 @@ def test_times_ratings_and_held_out_marks_pass_through(transformed: Any):
 def test_a_word_is_a_run_of_letters_or_digits(text: str, expected: list[str]):
     words = tokens(tf.SparseTensor([[0, 0]], [text], [1, 1]))
     assert [word.decode() for word in words.values.numpy()] == expected
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.datetimes(timezones=st.just(timezone.utc)), min_size=1))
+def test_a_time_has_its_hour_and_weekday(times: list[datetime]):
+    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    seconds = np.array([(time - epoch) // timedelta(seconds=1) for time in times], np.int64)
+    found = hour_and_weekday(tf.RaggedTensor.from_tensor(seconds[:, None]).to_sparse())
+    expected = [[time.hour, 24 + time.weekday()] for time in times]
+    np.testing.assert_array_equal(tf.sparse.to_dense(found), expected)
 
 
 def test_texts_keep_their_rows():

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from models.config import HoldoutMetric, ModelConfig
 from models.errors import DivergedError
+from models.input.availability import Availability
 from models.training.holdout_ranks import holdout_ranks
 from tests.builders import feature_spec
 
@@ -22,6 +23,7 @@ class LastEvent:
 
     config, spec = ModelConfig(max_history=3), SPEC
     num_candidates = 6
+    availability: Availability | None = None
 
     def candidates(self, indices: tf.Tensor) -> tf.Tensor:
         c = tf.cast(indices, tf.float32)
@@ -72,6 +74,17 @@ def test_seen_candidates_are_left_out_and_never_found():
     # After 1, without 0 and 1: 4 ranks behind 2 and 3.
     assert ranks([0, 1, 4], exclude_seen=True) == [1, 3]
     assert ranks([0, 1, 0], exclude_seen=True)[1] == UNRANKED
+
+
+def test_candidates_are_ranked_while_they_are_available():
+    # After 1, 4 ranks behind 2, 1, 3 and 0; 2 and 3 are not available at 20, and 0 is until then.
+    model = LastEvent()
+    model.availability = Availability(
+        np.array([0, 0, 21, 0, 0, 0]), np.array([20, 99, 99, 20, 99, 99])
+    )
+    events = {**batch([0, 1, 4]), "timestamp": tf.constant([[10, 15, 20]], tf.int64)}
+    found = holdout_ranks(model, [events], "next_candidate", exclude_seen=False, seed=1)
+    assert found.tolist() == [1, 2]
 
 
 def test_out_of_vocabulary_targets_are_never_found():

@@ -12,6 +12,7 @@ import tf_keras
 
 from models.config import ModelConfig, TrainingConfig
 from models.features.vocabularies import FeatureSizes
+from models.input.availability import Availability
 from models.training import two_tower_model
 from models.training.two_tower_model import TwoTowerModel, _shuffled
 from tests.builders import feature_spec
@@ -32,13 +33,23 @@ def test_a_batch_without_events_has_no_loss(
         assert float(training) == 0.0
 
 
-def loss_by_hand(run: Fitting, queries: list[tuple[list[int], list[int]]]) -> float:
-    """Return the mean of -log softmax over the targets, given their histories."""
+def loss_by_hand(
+    run: Fitting,
+    queries: list[tuple[list[int], list[int]]],
+    available: list[list[int]] | None = None,
+) -> float:
+    """Return the mean of -log softmax over the targets, given their histories.
+
+    `available` has the candidates that each query's targets are chosen from; by default, all are.
+    """
     tower, losses = run.model.query_tower, []
-    for history, targets in queries:
+    for number, (history, targets) in enumerate(queries):
         events = tf.constant([history], tf.int32, [1, len(history)])
         query = tower(tf.constant([0]), {}, tower.encode(events))
         scores = tf.matmul(query, run.model.candidates(tf.range(NUM_ITEMS)), transpose_b=True)
+        if available is not None:
+            is_available = np.isin(np.arange(NUM_ITEMS), available[number])
+            scores = tf.where(is_available, scores, -1e9)
         losses += [-float(tf.nn.log_softmax(scores)[0, target]) for target in targets]
     return float(np.mean(losses))
 
@@ -72,6 +83,42 @@ def test_each_event_is_predicted_from_the_history_that_serving_would_see(
         variable.assign(rng.normal(size=variable.shape))
     loss = float(run.model.compute_loss(BATCH))
     assert loss == pytest.approx(loss_by_hand(run, queries), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax"])
+@pytest.mark.parametrize(
+    ("objective", "available"),
+    [
+        # During the timelines, from 10 to 30 and at 10.
+        ("reconstruct", [[0, 1, 2, 5, 7], [0, 1, 4, 5]]),
+        ("next_candidate", [[0, 1, 2, 5], [1, 5, 7], [1, 7], [0, 1, 4, 5]]),
+    ],
+)
+def test_only_candidates_that_were_available_are_negatives(
+    fitting: Callable[..., Fitting],
+    monkeypatch: pytest.MonkeyPatch,
+    objective: str,
+    available: list[list[int]],
+    loss: str,
+):
+    everything = tf.range(NUM_ITEMS), tf.zeros([NUM_ITEMS])
+    monkeypatch.setattr(two_tower_model, "draw_negatives", lambda *_: everything)
+    run = fitting(objective=objective, loss=loss)
+    # 0 until 20, 1 always, 5 until 30, 7 from 20. 2 and 4 are never available, but are targets.
+    start, end = np.full(NUM_ITEMS, 99), np.full(NUM_ITEMS, 100)
+    start[[0, 1, 5, 7]], end[[0, 1, 5, 7]] = [0, 0, 0, 20], [20, 100, 30, 100]
+    run.model.availability = Availability(start, end)
+    batch = {**BATCH, "timestamp": tf.constant([[10, 20, 30], [10, 0, 0]], tf.int64)}
+    run.model.compute_loss(batch)
+    rng = np.random.default_rng(0)
+    for variable in run.model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    queries = {
+        "reconstruct": [([2, 5, 7], [2, 5, 7]), ([4], [4])],
+        "next_candidate": [([], [2]), ([2], [5]), ([2, 5], [7]), ([], [4])],
+    }[objective]
+    loss_of_batch = float(run.model.compute_loss(batch))
+    assert loss_of_batch == pytest.approx(loss_by_hand(run, queries, available), rel=1e-5)
 
 
 def test_reconstruct_with_every_candidate_as_a_negative_is_the_full_softmax(

@@ -72,6 +72,7 @@ def test_overrides_are_yaml_and_reach_nested_keys(tmp_path: Path) -> None:
         ("evaluation.baselines=[popular]", ["`evaluation.baselines", "'popularity'"]),
         ("queries.features={age: {kind: numeric}}", ["`queries.features` needs", "queries.file"]),
         ("serving.return_fields=[title]", ["`serving.return_fields` needs", "candidates.file"]),
+        ("candidates.available_from=day", ["`candidates.available_from` needs `candidates.file`"]),
         (
             "candidates.file=x.csv;serving.return_fields=[title, title]",
             ["`serving.return_fields` names a column twice"],

@@ -83,12 +83,22 @@ def test_a_data_frame_is_not_read_as_the_names_of_its_columns() -> None:
     assert inputs["history"].values == ["a", "b"]
 
 
+def test_a_time_is_optional_and_must_be_an_integer() -> None:
+    timed = signature(user_id=STRING, time=TensorSpec("int64", (None,)))
+    inputs = build_inputs(timed, "user_id", [Query("u"), Query("u", time=1_700_000_000)])
+    assert inputs["time"] == Tensor("int64", (2,), [-(2**63), 1_700_000_000])
+    with pytest.raises(InvalidArgumentError, match="'time' must be a int64"):
+        build_inputs(timed, "user_id", [Query("u", time=1.5)])  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="takes no time"):
+        build_inputs(FULL, "user_id", [Query("u", time=1)])
+
+
 def test_a_missing_integer_is_refused() -> None:
-    counted = signature(user_id=STRING, visits=TensorSpec("int64", (None,)))
-    with pytest.raises(InvalidArgumentError, match=r"'visits' must be given.*int64"):
+    counted = signature(user_id=STRING, visits=TensorSpec("int32", (None,)))
+    with pytest.raises(InvalidArgumentError, match=r"'visits' must be given.*int32"):
         build_inputs(counted, "user_id", [Query("u")])
     inputs = build_inputs(counted, "user_id", [Query("u", features={"visits": 3})])
-    assert inputs["visits"] == Tensor("int64", (1,), [3])
+    assert inputs["visits"] == Tensor("int32", (1,), [3])
 
 
 def test_an_ambiguous_id_must_be_named() -> None:
