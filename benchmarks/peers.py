@@ -35,7 +35,7 @@ PACKAGES = {"als": ("implicit==0.7.3",), "item_knn": ("implicit==0.7.3",)}
 
 
 class Protocol(NamedTuple):
-    """How a data set is split and judged.
+    """The split of a data set and its metrics.
 
     Attributes:
         test_from: First second of the test events. None: the last event of each user is the test.
@@ -107,7 +107,7 @@ def peer_rows(
     """Fit a model of another library, and yield its metrics and cost."""
     path, output = folder / f"{data}.npz", folder / f"{data}_{model}"
     np.savez(path, **found)
-    # implicit has threads of its own, beside which those of OpenBLAS only slow it down.
+    # implicit starts its own threads, and those of OpenBLAS would only slow it down.
     variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     command = [python, "-W", "ignore", SCRIPT, model, path, output]
     subprocess.run(command, check=True, env=variables, stdout=subprocess.DEVNULL)
