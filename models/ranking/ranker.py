@@ -75,9 +75,10 @@ class Ranker(tf_keras.layers.Layer):
         tasks: Sequence[Task] = (),
     ) -> None:
         super().__init__(name="ranker")
+        # Sorted, because a configuration that was sent to another process can have another order.
         self.of_queries, self.of_candidates = (
             DeclaredFeatures(
-                {name: of for name, of in features.items() if name in sizes},
+                {name: features[name] for name in sorted(features) if name in sizes},
                 sizes,
                 config.embedding_dimension,
                 config.feature_dropout,

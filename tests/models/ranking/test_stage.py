@@ -137,3 +137,15 @@ def test_declared_features_are_the_same_in_training_and_serving():
     served = stage.rank(None, np.argsort(order)[lists.candidates], np.zeros((4, 5)), lists.queries)
     trained, _ = ranker.predict(ranker.inputs_of(lists, catalogue))
     np.testing.assert_allclose(served.scores, trained, rtol=1e-5, atol=1e-6)
+
+
+def test_the_order_of_the_declared_features_does_not_matter():
+    lists, catalogue = declared_lists(4)
+    other = dict(reversed(SPEC.features.query.items()))
+    rankers = [
+        Ranker(RankingConfig(), ["score"], SPEC.features.model_copy(update={"query": query}), SIZES)
+        for query in (SPEC.features.query, other)
+    ]
+    rankers[1].set_weights(rankers[0].get_weights())
+    scores = [ranker.predict(ranker.inputs_of(lists, catalogue))[0] for ranker in rankers]
+    np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-6)
