@@ -36,8 +36,8 @@ _SMALLEST_SHARE = 0.005
 # else limits the recall, such as the number of rescored neighbours.
 _LEAST_GAIN = 0.00025
 # Standard errors by which the mean recall must exceed the target. If the true recall only equals
-# the target, about one sample of queries in seven hundred passes, and the gate, which measures other
-# queries, refuses few indexes that pass.
+# the target, about one sample of queries in seven hundred passes. So the gate, which measures other
+# queries, refuses few tuned indexes by chance.
 _STANDARD_ERRORS = 3.0
 _SINGLE_QUERIES = 50
 _BYTES_PER_MB = 1_000_000
