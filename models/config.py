@@ -166,6 +166,13 @@ class TrainingConfig(Settings):
     gradient_clip_norm: float | None = Field(
         None, gt=0, description="Largest global norm of the gradients. Default: no clipping."
     )
+    ema_momentum: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Momentum of an exponential moving average of the weights, such as 0.99, which "
+        "replaces them at the end of each epoch. Default: no average.",
+    )
     history_dropout: float = Field(
         0.5,
         ge=0,

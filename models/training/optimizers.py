@@ -8,17 +8,21 @@ import tf_keras
 from models.config import TrainingConfig
 
 
-def make_optimizer(training: TrainingConfig, num_steps: int) -> tf_keras.optimizers.Optimizer:
-    """Return the configured optimizer for a training run of `num_steps` steps."""
-    rate = learning_rate(training, num_steps)
-    clip = training.gradient_clip_norm
+def make_optimizer(training: TrainingConfig, steps_per_epoch: int) -> tf_keras.optimizers.Optimizer:
+    """Return the configured optimizer for a training run with this number of steps per epoch."""
+    rate = learning_rate(training, training.epochs * steps_per_epoch)
+    more: dict[str, Any] = {"global_clipnorm": training.gradient_clip_norm}
+    if training.ema_momentum is not None:
+        # At the end of an epoch, so that checkpoints and early stopping see the averages too.
+        more |= {"use_ema": True, "ema_momentum": training.ema_momentum}
+        more["ema_overwrite_frequency"] = steps_per_epoch
     if training.optimizer == "adamw":
         scale = (training.dense_learning_rate or training.learning_rate) / training.learning_rate
-        return RowAdamW(rate, training.weight_decay, scale, global_clipnorm=clip)
+        return RowAdamW(rate, training.weight_decay, scale, **more)
     if training.optimizer == "sgd":
-        return tf_keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=clip)
+        return tf_keras.optimizers.SGD(rate, momentum=0.9, **more)
     kinds = {"adam": tf_keras.optimizers.Adam, "adagrad": tf_keras.optimizers.Adagrad}
-    return kinds[training.optimizer](rate, global_clipnorm=clip)
+    return kinds[training.optimizer](rate, **more)
 
 
 def learning_rate(training: TrainingConfig, num_steps: int) -> Any:

@@ -252,9 +252,7 @@ def fit(
         checkpoint_dir /= f"{task.kind}-{task.number}"
     state = FitState(checkpoint_dir, training, measure)
     with strategy.scope():
-        model.compile(
-            optimizer=make_optimizer(training, training.epochs * timelines.steps_per_epoch)
-        )
+        model.compile(optimizer=make_optimizer(training, timelines.steps_per_epoch))
         # Variables and optimizer slots must exist before a checkpoint can be restored into them.
         model.compute_loss(next(iter(timelines.epochs(0, 1))), training=False)
         if training.start == "svd":

@@ -40,7 +40,7 @@ def test_every_optimizer_goes_downhill(optimizer: str):
         optimizer=optimizer, learning_rate=0.1, schedule="constant", warmup_fraction=0
     )
     variable = tf.Variable([3.0, -4.0])
-    made = make_optimizer(training, 10)
+    made = make_optimizer(training, 1)
     for _ in range(10):
         made.apply_gradients([(2 * variable, variable)])
     assert float(tf.norm(variable)) < 4.9
@@ -107,3 +107,20 @@ def test_its_state_is_that_of_adam_so_that_a_fit_can_be_resumed():
     names = [variable.name for variable in optimizer.variables]
     assert len(names) == 3, names  # steps and two moments
     assert RowAdamW.from_config(optimizer.get_config()).get_config() == optimizer.get_config()
+
+
+def test_the_weights_are_their_averages_at_the_end_of_an_epoch():
+    settings = {"schedule": "constant", "warmup_fraction": 0, "learning_rate": 0.1}
+    plain, averaged = (
+        make_optimizer(TrainingConfig(ema_momentum=momentum, **settings), 4)
+        for momentum in (None, 0.8)
+    )
+    one, other = tf.Variable(START, name="embeddings"), tf.Variable(START, name="embeddings")
+    average = START
+    for step, slope in enumerate(SLOPES[:4]):
+        rows = tf.IndexedSlices(slope[:2], tf.constant([step % 3, 3]), tf.constant([4, 2]))
+        np.testing.assert_allclose(one, other)
+        plain.apply_gradients([(rows, one)])
+        averaged.apply_gradients([(rows, other)])
+        average = 0.8 * average + 0.2 * one.numpy()
+    np.testing.assert_allclose(other, average, rtol=1e-5)
