@@ -13,6 +13,8 @@ from models.ranking.features import Retrieved, newest_first
 from models.ranking.stage import NO_SCORE, RankingStage
 
 _NUM_NEGATIVES = 100
+# Share of the events on which a ranker is measured instead of trained.
+_MEASURED_SHARE = 0.1
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -29,6 +31,7 @@ class Lists(NamedTuple):
         is_found: Whether the retriever finds the right candidate `[num_queries]`.
         labels: Labels of the right candidate, NaN if unknown `[num_queries, num_tasks]`.
         queries: The ID and the declared features of the queries (`dense_features`).
+        events: The event that each list is for `[num_queries]`.
     """
 
     features: Floats
@@ -37,11 +40,23 @@ class Lists(NamedTuple):
     is_found: npt.NDArray[np.bool_]
     labels: Floats
     queries: Mapping[str, npt.NDArray[Any]]
+    events: Ints
 
     def take(self, rows: npt.NDArray[Any]) -> "Lists":
         """Return the lists with these indices, or of this mask."""
         taken: Lists = tf.nest.map_structure(lambda values: values[rows], self)
         return taken
+
+    def choose_measured(self, rng: np.random.Generator) -> Bools:
+        """Return a mask of all lists of some events, for measuring instead of learning.
+
+        An event with a large weight may have several lists.
+        """
+        distinct, event = np.unique(self.events, return_inverse=True)
+        is_chosen = np.zeros(len(distinct), bool)
+        is_chosen[rng.permutation(len(distinct))[: round(_MEASURED_SHARE * len(distinct))]] = True
+        chosen: Bools = is_chosen[event]
+        return chosen
 
 
 class Queries(NamedTuple):
@@ -54,6 +69,7 @@ class Queries(NamedTuple):
         targets: The right candidates `[batch]`.
         labels: Their labels by task `[batch, num_tasks]`.
         times: The times of the queries in epoch seconds `[batch]`.
+        events: The indices of the events `[batch]`.
     """
 
     vectors: tf.Tensor
@@ -62,6 +78,7 @@ class Queries(NamedTuple):
     targets: Ints
     labels: Floats
     times: Ints
+    events: Ints
 
 
 class Sampler:
@@ -131,7 +148,8 @@ class Sampler:
         known = {name: values[rows] for name, values in queries.known.items()}
         retrieved = Retrieved(*(tf.gather(of, rows) for of in retrieved))
         features = self._features(retrieved, candidates, scores, known).numpy()
-        return Lists(features, is_real, candidates, is_found, queries.labels[rows], known)
+        labels, events = queries.labels[rows], queries.events[rows]
+        return Lists(features, is_real, candidates, is_found, labels, known, events)
 
     def ranks(self, ranked: RankingStage, queries: Queries) -> Ints:
         """Return the rank, from 1, of each target by a stage with a ranker.

@@ -200,5 +200,6 @@ class Preparation:
                     events.candidates[targets],
                     held_back.labels[targets],
                     events.times[targets],
+                    targets,
                 )
             first = last

@@ -28,9 +28,6 @@ from models.training.two_tower_model import TwoTowerModel
 
 log = logging.getLogger(__name__)
 
-# Share of the events on which the ranker is measured instead of trained.
-MEASURED_SHARE = 0.1
-
 Bools = npt.NDArray[np.bool_]
 
 
@@ -78,10 +75,8 @@ def train_ranking_stage(
     rng = np.random.default_rng(seed)
     chosen = prepared.choose_targets(config.max_queries, rng)
     lists = prepared.make_lists(chosen, config.num_candidates, rng)
-    # Measured on other queries than those that it learns from.
-    number = len(lists.is_found)
-    measured = np.zeros(number, bool)
-    measured[rng.permutation(number)[: round(MEASURED_SHARE * number)]] = True
+    # Measured on other events than those that it learns from.
+    measured = lists.choose_measured(rng)
     tf_keras.utils.set_random_seed(seed)  # also if the retriever was trained in an earlier process
     ranker, settings = prepared.make_ranker(config), prepared.settings(config)
     source = None if initialize is None else initialize(ranker, settings)

@@ -59,7 +59,8 @@ def make_lists(features: Any, is_candidate: Any, candidates: Any, known: Any) ->
     """Return lists without labels, of targets that are found."""
     number = len(features)
     labels = np.zeros((number, 0), np.float32)
-    return Lists(features, is_candidate, candidates, np.ones(number, bool), labels, known)
+    is_found, events = np.ones(number, bool), np.arange(number)
+    return Lists(features, is_candidate, candidates, is_found, labels, known, events)
 
 
 def test_a_ranker_learns_what_tells_targets_from_others():

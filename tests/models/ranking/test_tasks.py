@@ -70,6 +70,7 @@ def test_a_ranker_corrects_the_estimates_and_leaves_out_unknown_labels():
         np.arange(800) % 2 == 0,
         columns,
         {},
+        np.arange(800),
     )
     tasks = [Task.of("rating", RATING, labels), Task.of("buy", BUY, buys)]
     tf.keras.utils.set_random_seed(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,15 @@ def test_the_next_candidate_of_a_walk_comes_first(tmp_path: Path):
     targets = prepared.choose_targets(config.max_queries, rng)
     assert len(targets) == np.count_nonzero(~held_back.is_kept)
     assert (prepared.ranks(trained.ranker, targets, NUM_ITEMS) == 1).mean() > 0.9
+
+    # Some events weigh so much that they are drawn several times.
+    weights = np.where(np.arange(len(held_back.weights)) % 5, 0.01, 1.0).astype(np.float32)
+    weighted = replace(held_back, weights=weights), *arguments[2:]
+    prepared = Preparation(retriever, *weighted, exclude_seen=True)
+    drawn = prepared.choose_targets(config.max_queries, rng)
+    lists = prepared.make_lists(drawn, NUM_ITEMS, rng)
+    assert lists.events.tolist() == drawn.tolist()
+    is_measured = lists.choose_measured(rng)
+    measured, learned = lists.events[is_measured], lists.events[~is_measured]
+    assert len(measured) > len(np.unique(measured))
+    assert not np.isin(measured, learned).any()
