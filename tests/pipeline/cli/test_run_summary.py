@@ -59,6 +59,35 @@ def test_what_was_held_against_nothing_is_not_called_passed(
     assert summary.gates == {"drift": word}
 
 
+@pytest.mark.parametrize(
+    ("served", "tasks", "said"),
+    [
+        (True, {}, "ranking served: ndcg@10 of the ranked list less"),
+        (False, {}, "ranking not served, the retriever alone is: ndcg@10 of the ranked list less"),
+        (False, {"rating"}, "not served, its tasks are, in the order of the retriever: ndcg@10"),
+    ],
+)
+def test_a_run_says_which_list_is_served_and_why(
+    served: bool, tasks: set[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interval = {"value": 0.01, "low": -0.02, "high": 0.04}
+    quality = {"loss": "squared_error", "num_events": 9, "metrics": {"model": {"rmse": 0.5}}}
+    display._say_ranking(
+        {
+            "confidence": 0.95,
+            "ranking": {
+                "served": served,
+                "comparison": {"metric": "ndcg@10", "interval": interval},
+                "tasks": dict.fromkeys(tasks, quality),
+            },
+        }
+    )
+    shown = capsys.readouterr()
+    words = " ".join((shown.out + shown.err).split())
+    assert said in words
+    assert ("0.0100, 95% interval -0.0200 to 0.0400, which must be above 0" in words) is not served
+
+
 def test_a_metric_without_a_value_is_shown_as_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
     names = (*display._RANKING_METRICS, *display._LIST_METRICS)
     display.show_evaluation(
