@@ -48,6 +48,7 @@ def grown(
         },
         evaluation={"min_lift": 0, "min_lift_over_last": 0, "slices": ["club"]},
         index={"filters": ["genre"]},
+        ranking={"enabled": True, "epochs": 1},
     )
     schema = folder / "schema" / "clubs" / "schema.pbtxt"
     text = schema.read_text().replace('"blue"', json.dumps(SEA))
@@ -112,6 +113,14 @@ def test_old_ids_keep_their_vectors_and_the_repeated_run_is_cached(
     assert again["metrics"] == second["metrics"]
 
 
+def test_the_ranker_starts_from_the_earlier_one(grown: tuple[Path, list[dict[str, Any]]]):
+    config, (_, second, _) = grown
+    folder = config.parent.parent / "runs" / "clubs" / "artifacts" / "Trainer" / "model_run"
+    reports = sorted(folder.glob("*/ranking.json"), key=lambda path: int(path.parent.name))
+    starts = [json.loads(path.read_text())["warm_start"] for path in reports]
+    assert starts == [None, second["warm_start"]["source"]]
+
+
 def test_categories_with_line_ends_are_kept_sliced_and_filtered(
     grown: tuple[Path, list[dict[str, Any]]],
 ):
@@ -141,7 +150,15 @@ def test_a_model_that_does_not_fit_ends_the_run_with_what_to_do(
     grown: tuple[Path, list[dict[str, Any]]], two_tower: Command
 ):
     config, _ = grown
-    done = two_tower("run", "--config", str(config), "--set", "model.dimension=6")
+    done = two_tower(
+        "run",
+        "--config",
+        str(config),
+        "--set",
+        "model.dimension=6",
+        "--set",
+        "ranking.enabled=false",
+    )
     assert done.returncode == 1
     assert "candidate_tower:ids:embeddings was [8] and is [6]" in done.stderr
     assert "training.warm_start: false" in done.stderr
