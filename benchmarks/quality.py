@@ -136,6 +136,11 @@ def standard_error(config: str, runs: str, ranker: str, metric: str, configured:
     cases = pl.read_parquet(os.path.join(uri, CASES_FILE), columns=["query_id", column])
     gain = gains(metric, cases[column].cast(float).fill_null(np.inf).to_numpy())
     _, query = np.unique(cases["query_id"].to_numpy(), return_inverse=True)
+    return error_over_queries(gain, query)
+
+
+def error_over_queries(gain: npt.NDArray[np.float64], query: npt.NDArray[np.int64]) -> float:
+    """Return the standard error over queries of the mean gain; `query` has that of each event."""
     sums = np.bincount(query, weights=gain - gain.mean())
     return float(np.sqrt((sums**2).sum()) / len(gain))
 
