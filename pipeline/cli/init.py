@@ -92,6 +92,8 @@ def _print_columns(written: "WrittenConfig") -> None:
         if (column := getattr(columns, name)) is not None:
             option = f"--{name.replace('_', '-')}"
             table.add_row(escape(column), escape(becomes), f"{option}{detail}")
+    for setting, column, reason in written.draft.availability:
+        table.add_row(escape(column), f"candidates.{setting}", escape(reason))
     for drafted in written.draft.drafted:
         becomes = "[dim]left out[/]"
         if drafted.feature is not None:

@@ -102,6 +102,8 @@ def _entity(section: str, side: str, draft: Draft, root: Path) -> Iterator[str]:
     of_events = getattr(draft.columns, f"{side}_id")
     if (id_column := sample.id_column(of_events)) != of_events:
         yield f"  id_column: {_scalar(id_column)} # {_comment(of_events)} in the events"
+    for setting, column, reason in draft.availability if side == "candidate" else ():
+        yield f"  {setting}: {_scalar(column)} # {_comment(reason)}"
     indent = "  "
     if any(column.feature for column in drafted):
         yield "  features: # categorical, numeric (`buckets` if skewed), text, path or vector"

@@ -1,6 +1,6 @@
 """Draft of a configuration: the choice of features and settings from a sample of the data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from components.interactions.sources.columns import plain_name
 from components.interactions.spans.pattern import query_of
 from models.features.spec import ColumnsConfig, FeatureConfig
 from pipeline.errors import InitError, did_you_mean
+from pipeline.init.availability import DraftedTime, draft_availability
 from pipeline.init.column_profile import likely_time_column, profile
 from pipeline.init.feature_kinds import decide_context, decide_kind, safe_feature_name
 from pipeline.init.format_detection import FoundTimes, find_times
@@ -83,6 +84,7 @@ class Draft:
     times: FoundTimes | None  # None without a time column
     rating_format: str | None
     drafted: list[DraftedColumn]
+    availability: list[DraftedTime]
     choices: list[Choice]
     hints: list[str]
 
@@ -129,7 +131,10 @@ def make_draft(
         unused.remove(likely)
     statistics = _statistics(samples["events"], columns, times)
     known = facts(statistics, preset)
-    drafted = list(_draft_columns(samples, columns))
+    availability: list[DraftedTime] = []
+    if times is not None and "candidates" in samples:
+        availability = list(_draft_availability(samples, columns, times))
+    drafted = list(_draft_columns(samples, columns, {each.column for each in availability}))
     if known["order"].holds:
         taken = {*id_keys(columns), *(column.name for column in drafted)}
         drafted += _draft_context(events.select(columns.candidate_id, *unused), taken)
@@ -148,7 +153,7 @@ def make_draft(
             "--candidates"
         )
     chosen = choices(statistics, known)
-    return Draft(columns, samples, times, rating_format, drafted, chosen, hints)
+    return Draft(columns, samples, times, rating_format, drafted, availability, chosen, hints)
 
 
 def read_sample(role: str, pattern: str, max_rows: int = _SAMPLE_ROWS) -> SourceSample:
@@ -211,9 +216,22 @@ def id_keys(columns: ColumnsConfig) -> tuple[str, str]:
     return query_key, safe_feature_name(columns.candidate_id, "candidate", {query_key})
 
 
+def _draft_availability(
+    samples: Mapping[str, SourceSample], columns: ColumnsConfig, times: FoundTimes
+) -> Iterator[DraftedTime]:
+    candidates, events = samples["candidates"], samples["events"]
+    ids = candidates.id_column(columns.candidate_id)
+    if ids in candidates.table.columns:
+        chosen = pl.DataFrame(
+            {"id": events.table[columns.candidate_id].cast(pl.String), "time": times.times_us}
+        )
+        yield from draft_availability(candidates.table, ids, chosen, times.unit)
+
+
 def _draft_columns(
-    samples: Mapping[str, SourceSample], columns: ColumnsConfig
+    samples: Mapping[str, SourceSample], columns: ColumnsConfig, others: Set[str]
 ) -> Iterator[DraftedColumn]:
+    """Yield the columns of the candidates, except those in `others`, and of the queries."""
     taken = set(id_keys(columns))
     for role, side, id_column in (
         ("queries", "query", columns.query_id),
@@ -223,7 +241,8 @@ def _draft_columns(
             continue
         id_column = samples[role].id_column(id_column)
         samples[role].require(id_column, f"--{side}-id")
-        for column in samples[role].table.drop(id_column).iter_columns():
+        without = {id_column, *(others if side == "candidate" else ())}
+        for column in samples[role].table.drop(without).iter_columns():
             feature, reason = decide_kind(profile(column))
             name = column.name
             if feature is not None:

@@ -186,21 +186,25 @@ def test_a_file_elsewhere_keeps_its_absolute_path(shop: Path, tmp_path: Path) ->
     assert written.config.data.interactions == str(shop / "events.csv")
 
 
-def test_drafts_paths_vectors_and_context(tmp_path: Path) -> None:
-    events = [(u, (u * 7 + i) % 30, 60 * i, ["app", "web"][u * i % 3 % 2]) for u in range(40) for i
-              in range(6)]  # fmt: skip
+def test_drafts_paths_vectors_context_and_availability(tmp_path: Path) -> None:
+    start = 1_700_000_000
+    events = [(u, (u * 7 + i) % 30, start + 60 * i, ["app", "web"][u * i % 3 % 2])
+              for u in range(40) for i in range(6)]  # fmt: skip
     pl.DataFrame(events, ["user", "item", "time", "device"], orient="row").write_parquet(
         tmp_path / "events.parquet"
     )
     shelves = [f"S{i % 3} > T{i % 12}" for i in range(30)]
     vectors = [[i / 7, 0.5] for i in range(30)]
-    items = pl.DataFrame({"item": range(30), "shelf": shelves, "vector": vectors})
+    columns = {"item": range(30), "shelf": shelves, "vector": vectors, "listed_at": [start] * 30}
+    items = pl.DataFrame(columns)
     items.write_parquet(tmp_path / "items.parquet")
     files = tmp_path / "events.parquet", tmp_path / "items.parquet"
     config = _draft(tmp_path / "shop.yaml", *files, timestamp="time").config
     assert config.features.candidate["shelf"].path_separator == ">"
     assert config.features.candidate["vector"].dimension == 2
     assert config.events.context["device"].kind == "categorical"
+    assert config.candidates.available_from == "listed_at"
+    assert "listed_at" not in config.features.candidate
     assert "device: { kind: categorical } # 2 values" in (tmp_path / "shop.yaml").read_text()
 
 
