@@ -50,8 +50,9 @@ class Decision:
         """The failed checks and problems, then advice; empty if the model is blessed."""
         failed = [check for check in self.checks if not check.passed]
         lines = [*map(str, failed), *self.problems]
-        for setting in dict.fromkeys(check.setting for check in failed):
-            lines.append(f"To change this: {_ADVICE[setting]}.")
+        if failed:
+            advice = [_ADVICE[setting] for setting in dict.fromkeys(of.setting for of in failed)]
+            lines.append(f"To change this: {'; '.join(advice)}.")
         return lines
 
     def to_json(self) -> dict[str, Any]:

@@ -82,6 +82,16 @@ def test_a_refusal_names_the_values_and_the_setting(
     assert advised in advice
 
 
+def test_a_refusal_on_two_counts_has_one_line_of_advice():
+    lines = gate({"min_metrics": {"ndcg@5": 0.2, "hit_rate@10": 0.9}}, num_queries=19).refusals
+    *refusals, advice = lines
+    assert len(refusals) == 3
+    assert not any("To change this" in line for line in refusals)
+    assert advice.startswith("To change this: ")
+    assert advice.count("lower evaluation.min_metrics") == 1
+    assert advice.count("evaluation.min_queries") == 1
+
+
 @pytest.mark.parametrize("low", [-0.01, 0.0, math.nan])
 def test_the_interval_of_the_difference_to_the_best_baseline_must_be_above_zero(low: float):
     refusal, advice = gate(best_baseline=compared("popularity", low, 0.9)).refusals
