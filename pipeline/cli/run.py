@@ -158,13 +158,17 @@ def run_pipeline_command(
             unchanged = None if skipped_status is None else _unchanged(config, inputs)
         except (IngestError, OSError) as error:
             record = _history(config).begin(new_run_id(), command, None, **about)
-            _history(config).end(record, "failed", str(error), {})
+            _end_early(config, record, error)
             raise
         if unchanged is not None:
             _show_nothing_new(config, *unchanged, as_json=as_json)
             raise typer.Exit(skipped_status or 0)
         record = _history(config).begin(new_run_id(), command, inputs, **about)
         _run_recorded(config, record, fresh, as_json)
+
+
+def _log_path(config: "PipelineConfig", record: "RunRecord") -> Path:
+    return config.run_dir / "logs" / f"{record.run_id}.log"
 
 
 def _history(config: "PipelineConfig") -> "RunHistory":
@@ -236,19 +240,18 @@ def _run_recorded(
 ) -> None:
     from pipeline.cli.display import show_summary
 
-    log_path = config.run_dir / "logs" / f"{record.run_id}.log"
+    log_path = _log_path(config, record)
     try:
         summary = _run_in_log(config, record, fresh, log_path)
     except BaseException as error:
-        problem = (isinstance(error, Exception) and str(error)) or type(error).__name__
-        _history(config).end(record, "failed", problem, {})
+        _end_early(config, record, error)
         raise
     failure = summary.failure
     state: RunState = (
         "complete" if failure is None else "refused" if summary.is_refused else "failed"
     )
     record = _history(config).end(record, state, str(failure or ""), summary.to_json())
-    summary.report = _report(config, record, log_path)
+    summary.report = _report(config, record)
     if as_json:
         print_json(summary.to_json())
     elif not Verbosity.quiet or failure is not None:
@@ -265,10 +268,18 @@ def _run_recorded(
     fail("\n".join([*lines, "Nothing was pushed."]), code=_REFUSED)
 
 
-def _report(config: "PipelineConfig", record: "RunRecord", log_path: Path) -> str | None:
+def _end_early(config: "PipelineConfig", record: "RunRecord", error: BaseException) -> None:
+    """Record that a run failed without a summary; unless it was interrupted, write its report."""
+    problem = (isinstance(error, Exception) and str(error)) or type(error).__name__
+    record = _history(config).end(record, "failed", problem, {})
+    if isinstance(error, Exception) and (report := _report(config, record)):
+        note(f"The report is {Path(report).as_uri()}")
+
+
+def _report(config: "PipelineConfig", record: "RunRecord") -> str | None:
     """Write the report of a run and return its path, or None with a warning if this fails."""
     try:
-        with log_to(log_path):
+        with log_to(_log_path(config, record)):
             from pipeline.report.page import write_report
 
             return str(write_report(config, record))

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from components.errors import BatchError
 from components.interactions.errors import IngestError
 from models.features.spec import HISTORY_TYPES_KEY
@@ -18,6 +16,7 @@ from pipeline.explore.choices import Choices
 from pipeline.explore.rankers import Recommended, shares_of, with_reasons
 from pipeline.explore.source import FeatureRows, Histories, Items
 from pipeline.explore.state import MAX_K, State
+from pipeline.report.template import template
 from pipeline.source_lookup import as_text, served_ids
 from serving.clients.query import Query
 from serving.errors import LaunchError, ServingError
@@ -69,15 +68,7 @@ class Explorer:
         self._choices = choices
         self._queries = FeatureRows(config, "queries")
         self.query_ids = histories.query_ids
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_HERE),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        environment.filters["shown"] = _shown
-        self._template = environment.get_template("explore.html.j2")
+        self._template = template(_HERE / "explore.html.j2", shown=_shown)
 
     def random_query(self) -> str:
         """Return the ID of a query that has events, or ""."""

@@ -59,6 +59,7 @@ def gather(config: PipelineConfig, record: RunRecord, store: MetadataStore) -> F
             {name: execution[name] for name in ("component", "state", "seconds")}
             for execution in executions
         ],
+        "log": str(config.run_dir / "logs" / f"{record.run_id}.log"),
         # Earlier releases did not write all that a page needs.
         "evaluation": evaluation if "gate_metric" in evaluation else {},
         "training": _json(folders, "Trainer", "model_run", "fit.json"),

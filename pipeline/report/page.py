@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup, escape
 
 from components import files
@@ -19,6 +18,7 @@ from pipeline.config.project import PipelineConfig
 from pipeline.report.charts import LISTS, charts
 from pipeline.report.facts import FACTS_FILE as FACTS_FILE
 from pipeline.report.facts import gather, report_folder
+from pipeline.report.template import template
 from pipeline.report.verdict import event_metric, number, rankers
 from pipeline.runs.history import RunRecord
 from pipeline.runs.metadata import open_store
@@ -75,23 +75,17 @@ def write_report(config: PipelineConfig, record: RunRecord) -> Path:
 
 def render(facts: Mapping[str, Any]) -> str:
     """Return the report as HTML. All text from data is escaped, and only our scripts may run."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+    page = template(
+        _HERE / "report.html.j2",
+        number=number,
+        moment=_moment,
+        shown=_shown,
+        with_code=_with_code,
     )
-    environment.filters |= {
-        "number": number,
-        "moment": _moment,
-        "shown": _shown,
-        "with_code": _with_code,
-    }
     scripts = [_vega_bundle(), _DRAW]
     specs = charts(facts)
     evaluation = facts["evaluation"]
-    return environment.get_template("report.html.j2").render(
+    return page.render(
         facts=facts,
         specs=specs,
         vega_config=_VEGA_CONFIG,

@@ -14,8 +14,10 @@ from pipeline.cli import run as run_command
 from pipeline.cli.main import app
 from pipeline.config.project import PipelineConfig
 from pipeline.report.page import render
+from pipeline.report.verdict import verdict
 from pipeline.runs.history import RunRecord
 from tests.builders import HOSTILE
+from tests.pipeline.two_clubs import write_two_clubs
 
 pytestmark = pytest.mark.slow
 
@@ -146,6 +148,36 @@ def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path:
     page.locator("[data-chart=map] .role-legend-symbol path").first.click()
 
 
+def test_the_page_of_a_failed_run_names_the_component_that_failed(facts: dict[str, Any]) -> None:
+    nothing = {
+        name: type(facts[name])()
+        for name in ("evaluation", "training", "index", "data", "examples", "latencies_ms")
+    }
+    failed = {"component": "TimelineExampleGen", "state": "failed", "seconds": 2.5}
+    run = {**facts["run"], "state": "failed", "problem": "TimelineExampleGen: <no> events"}
+    stopped = {**facts, **nothing, "run": run, "components": [failed], "log": "/runs/1.log"}
+    page = render({**stopped, "verdict": verdict(stopped)})
+    assert "Failed: TimelineExampleGen: &lt;no&gt; events." in page
+    why = page.partition('<section id="why">')[2].partition("</section>")[0]
+    row = '<th>TimelineExampleGen</th><td class="fail">failed</td><td class="n">2.5</td>'
+    assert row in why
+    assert "/runs/1.log" in why
+    assert "before its first component" in render({**stopped, "components": []})
+
+
+def test_a_run_that_fails_before_its_first_component_has_a_report(tmp_path: Path) -> None:
+    config = write_two_clubs(tmp_path)
+    (tmp_path / "events.csv").unlink()
+    done = CliRunner().invoke(app, ["run", "-c", str(config)])
+    assert done.exit_code == 1, done.output
+    (page,) = (tmp_path / "runs" / "clubs" / "reports").glob("*/report.html")
+    assert page.as_uri() in " ".join(done.output.split())
+    text = page.read_text(encoding="utf-8")
+    assert "Failed: " in text
+    assert "events.csv" in text
+    assert "The run ended before its first component" in text
+
+
 def test_the_command_writes_a_report_again(folder: Path, finished_run: dict[str, Any]) -> None:
     page = folder / "report.html"
     page.unlink()
@@ -167,5 +199,5 @@ def test_a_report_that_fails_is_a_warning(
 
     monkeypatch.setattr("pipeline.report.page.write_report", fail)
     record = RunRecord(config.name, "1", state="complete")
-    assert run_command._report(config, record, config.run_dir / "log") is None
+    assert run_command._report(config, record) is None
     assert "warning: the report cannot be written: KeyError: 'gate'" in capsys.readouterr().err
