@@ -1,9 +1,11 @@
 """The rankers that the explorer asks, and the reasons of their recommendations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import combinations
+from math import comb
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,12 +19,13 @@ from serving.clients.query import Query
 
 Scores = npt.NDArray[np.floating[Any]]
 
-# The leave-one-out histories of a request have at most about this many events in all, which take
-# 20 ms, and at most this many items are left out.
+# The shorter histories of a request have at most about this many events in all, which take 20 ms,
+# and there are about this many of them.
 _MAX_EVENTS, _MAX_LEFT_OUT = 8000, 64
 # With a ranking stage, each history is a request of its own.
 _MAX_LEFT_OUT_RANKED = 10
 _NUM_REASONS = 3
+_NO_EVENT = "\N{NULL}no event"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class ServedModel:
 
     def recommend(self, query: Query, k: int) -> list[Recommended]:
         """Return the best candidates for a query."""
-        (answer,) = self._client.recommend(queries=[query], k=min(k, self._width))
+        queries = [_as_shown(query)]
+        (answer,) = self._client.recommend(queries=queries, k=min(k, self._width))
         return self._recommended(answer)
 
     def similar(self, item: str, filters: Mapping[str, Sequence[str]], k: int) -> list[Recommended]:
@@ -87,6 +91,7 @@ class ServedModel:
         return np.array([of.values for of in embedded], np.float32) @ vectors.T
 
     def _rank(self, query: Query, candidates: Sequence[str]) -> tuple[float, ...]:
+        query = _as_shown(query)
         answer = self._client.rank(
             candidates, query_id=query.query_id, history=query.history, features=query.features
         )
@@ -106,6 +111,17 @@ class ServedModel:
                 zip(answer.candidate_ids, answer.scores, strict=True)
             )
         ]
+
+
+def _as_shown(query: Query) -> Query:
+    """Keep the model from using its own history of a query that is asked without one.
+
+    A candidate that the model does not know is no event (`serving.known_histories`).
+    """
+    if query.history or not query.query_id:
+        return query
+    types = {HISTORY_TYPES_KEY: [""]} if HISTORY_TYPES_KEY in query.features else {}
+    return replace(query, history=[_NO_EVENT], features={**query.features, **types})
 
 
 class BaselineRanker:
@@ -148,26 +164,45 @@ def shares_of(
 ) -> tuple[list[str], Scores]:
     """Return items of a history, and their shares in scores `[num_items, num_candidates]`.
 
-    The items are the newest ones. The share of an item is how much the score changes if the item is
-    left out of the history, divided by the sum of these changes without their signs. It is negative
-    if the score is higher without the item.
+    A share is the contribution of an item divided by the sum of all contributions without their
+    signs. It is negative if the score is higher without the item. With few items, a contribution is
+    the Shapley value: the change of the score if the item joins, averaged over all orders in which
+    the items can join. Otherwise, it is the change if the item is left out of the history, for the
+    newest items.
+
+    References:
+        Lundberg, Lee. A unified approach to interpreting model predictions. NeurIPS, 2017.
     """
     first = max(len(query.history) - max_history, 0)
     history = query.history[first:]
-    number = min(ranker.max_left_out, max(_MAX_EVENTS // max(len(history), 1), 1))
-    left_out = list(dict.fromkeys(reversed(history)))[:number]
-    if not left_out or not candidates:
+    items = list(dict.fromkeys(reversed(history)))
+    if 2 ** len(items) <= ranker.max_left_out:
+        left_out = [set(of) for size in range(len(items) + 1) for of in combinations(items, size)]
+        weights = np.array(
+            [[_shapley_weight(item, of, len(items)) for of in left_out] for item in items]
+        )
+    else:
+        items = items[: min(ranker.max_left_out, max(_MAX_EVENTS // len(history), 1))]
+        left_out = [set(), *({item} for item in items)]
+        weights = np.hstack([np.ones((len(items), 1)), -np.eye(len(items))])
+    if not items or not candidates:
         return [], np.zeros((0, len(candidates)))
-    queries = [_without(query, first, item) for item in (None, *left_out)]
-    scores = ranker.scores(queries, candidates)
-    changes = scores[0] - scores[1:]
+    queries = [_without(query, first, of) for of in left_out]
+    changes = weights @ ranker.scores(queries, candidates)
     totals = np.abs(changes).sum(axis=0)
-    return left_out, changes / np.where(totals > 0, totals, 1)
+    return items, changes / np.where(totals > 0, totals, 1)
 
 
-def _without(query: Query, first: int, item: str | None) -> Query:
-    """Return a query with only the events from the index `first`, without those of an item."""
-    kept = [row for row in range(first, len(query.history)) if query.history[row] != item]
+def _shapley_weight(item: str, left_out: Collection[str], number: int) -> float:
+    """Return the weight of the score without some of a number of items."""
+    if item in left_out:
+        return -1 / (number * comb(number - 1, len(left_out) - 1))
+    return 1 / (number * comb(number - 1, len(left_out)))
+
+
+def _without(query: Query, first: int, left_out: Collection[str]) -> Query:
+    """Return a query with only the events from the index `first`, without those of some items."""
+    kept = [row for row in range(first, len(query.history)) if query.history[row] not in left_out]
     features: dict[str, Any] = dict(query.features)
     if HISTORY_TYPES_KEY in features:
         features[HISTORY_TYPES_KEY] = [features[HISTORY_TYPES_KEY][row] for row in kept]

@@ -69,6 +69,13 @@ def test_a_history_in_the_request_takes_precedence_in_its_row(
         assert_same(answer, best[:10])
 
 
+def test_an_unknown_candidate_keeps_the_model_from_using_its_history(
+    folder: Path, many_towers: Any
+):
+    (answer,) = Served(folder).recommend(["user 1"], [["\0no event"]])
+    assert_same(answer, many_towers.best(many_towers.embed("user 1"), [])[:10])
+
+
 def test_the_embedding_is_that_of_the_request_alone(folder: Path, many_towers: Any):
     # The evaluation of a served version needs queries as they were before held-out events.
     answer = Served(folder).signatures["embed_query"](

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import csv
 import http.client
+import json
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import urlopen
 
 import pytest
 
+from pipeline.config.file import load
+from pipeline.explore.source import Histories
 from serving.clients.grpc_client import RetrievalClient
 from tests.builders import HOSTILE, wait_for
-from tests.pipeline.two_clubs import ROOT, TWO_TOWER
+from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, run_to_summary, write_two_clubs
 
 pytestmark = pytest.mark.slow
 
 USER = f"?q={quote('user 1')}"
+KINDS = ("even", HOSTILE)
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +37,22 @@ def address(
     items = tmp_path_factory.mktemp("items") / "items.csv"
     with items.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["item", "label", "price"])
-        rows.writerows([f"item é{i}", f"Thing number {i} {HOSTILE}", i % 7] for i in range(60))
-    words = ["explore", "--config", str(finished_run["config_path"]), "--port", "0"]
-    process = subprocess.Popen(
-        [*TWO_TOWER, *words, "--set", f"candidates.file={items}"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+        rows.writerow(["item", "label", "price", "kind"])
+        named = ((f"item é{i}", f"Thing number {i} {HOSTILE}", i) for i in range(60))
+        rows.writerows([item, name, i % 7, KINDS[i % 2]] for item, name, i in named)
+    kind = "candidates.features.kind={kind: categorical, learn: false}"
+    changes = [f"candidates.file={items}", kind, "index.filters=[kind]"]
+    with explorer(finished_run["config_path"], *changes) as found:
+        yield found
+
+
+@contextmanager
+def explorer(config: Path, *changes: str, run: str | None = None) -> Iterator[str]:
+    """Run an explorer of a project with some settings changed, and yield its address."""
+    words = ["explore", "--config", str(config), "--port", "0"]
+    words += ["--run", run] if run else []
+    words += [word for change in changes for word in ("--set", change)]
+    process = subprocess.Popen([*TWO_TOWER, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     yield process.stdout.readline().strip()
     process.send_signal(signal.SIGINT)
@@ -48,7 +61,13 @@ def address(
 
 @pytest.fixture
 def page(chromium: Any, address: str) -> Iterator[Any]:
-    """A page that must neither log anything nor ask another server."""
+    with checked_page(chromium, address) as found:
+        yield found
+
+
+@contextmanager
+def checked_page(chromium: Any, address: str) -> Iterator[Any]:
+    """Open a page that must neither log anything nor ask another server."""
     found = chromium.new_page(viewport={"width": 1280, "height": 900})
     problems: list[str] = []
     found.on("console", lambda message: problems.append(message.text))
@@ -162,6 +181,26 @@ def test_a_url_shows_the_same_to_others_also_without_scripts(
     plain.context.close()
 
 
+def test_a_baseline_is_shown_side_by_side_and_filtered(page: Any, address: str) -> None:
+    page.goto(address + USER)
+    page.select_option("#c", "baseline-item_knn")
+    page.wait_for_selector("h2:text-is('Compared')")
+    model, baseline = page.locator("#answers > .answer").all()
+    assert "baseline item_knn" in baseline.inner_text()
+    numbers = [items_in(page, f"#answers > .answer:nth-child({place})") for place in (1, 2)]
+    for card, mine, other in zip((model, baseline), numbers, reversed(numbers), strict=True):
+        for item, text in zip(mine, card.locator(".score").all_inner_texts(), strict=True):
+            place = f"#{other.index(item) + 1} in the other list" if item in other else "only here"
+            assert place in text
+    assert all(item < 30 for item in numbers[1])
+    page.click("summary:has-text('kind')")
+    page.locator("input[name='f.kind']").first.check()
+    # The model was made without this filter; the baseline reads the file of the candidates.
+    wait_for(lambda: "has no filter 'kind'" in model.inner_text())
+    assert all(item % 2 for item in items_in(page, "#answers > .answer:nth-child(2)"))
+    assert page.locator("#filter-kind").get_attribute("open") is not None
+
+
 def test_the_page_fits_a_telephone_in_the_dark(chromium: Any, address: str) -> None:
     page = chromium.new_page(viewport={"width": 360, "height": 800}, color_scheme="dark")
     page.goto(f"{address}{USER}&s={quote('item é3')}&w={quote('item é3')}")
@@ -181,6 +220,53 @@ def test_only_this_machine_gets_answers_and_nothing_is_loaded_from_elsewhere(add
     assert get(address, Host="attacker.example").status == 403
     assert get(address, "?k=x&unknown=1&q=%FF%00").status in (200, 302)
     assert get(address, "..%2f..%2fetc/passwd").status == 404
+
+
+@pytest.mark.long
+def test_versions_and_refused_runs_are_shown_side_by_side(
+    tmp_path: Path, two_tower: Command, chromium: Any
+) -> None:
+    features = {"label": {"kind": "text"}, "price": {"kind": "categorical"}}
+    config = write_two_clubs(
+        tmp_path,
+        candidates={"file": "items.csv", "features": features},
+        index={"k": 30, "filters": ["price"], "backend": "exact"},
+        serving={"validation_requests": 8, "known_histories": 20},
+    )
+    schema = tmp_path / "schema" / "clubs" / "schema.pbtxt"
+    schema.write_text(schema.read_text().replace('"price" type: FLOAT', '"price" type: BYTES'))
+    first = run_to_summary(two_tower, config)["pushed_version"]
+    second = run_to_summary(two_tower, config, "--set", "training.epochs=10", "--push")
+    impossible = "evaluation.min_metrics={hit_rate@10: 0.99}"
+    refused = two_tower("run", "--config", str(config), "--json", "--set", impossible, "--push")
+    assert refused.returncode == 3, refused.stderr
+    run_id = json.loads(refused.stdout)["run_id"]
+    with explorer(config) as address, checked_page(chromium, address) as page:
+        page.goto(f"{address}{USER}&m=version-{first}&c=version-{second['pushed_version']}")
+        cards = page.locator("#answers > .answer")
+        for card, version in zip(cards.all(), (first, second["pushed_version"]), strict=True):
+            assert f"version {version}" in card.inner_text()
+            assert card.locator("ol > li").count() == 10
+        page.select_option("#c", f"run-{run_id}")
+        wait_for(lambda: "refused" in cards.nth(1).inner_text(), 60)
+        assert cards.nth(1).locator("ol > li").count() == 10
+        page.click("summary:has-text('price')")
+        page.get_by_label("2.5").check()
+        wait_for(lambda: "f.price=2.5" in page.url)
+        for place in (1, 2):
+            found = items_in(page, f"#answers > .answer:nth-child({place})")
+            assert found
+            assert all(item % 7 == 2 for item in found)
+        # The model keeps histories, but the page asks for the history that it shows.
+        removed = "".join(
+            f"&r={quote(item)}" for item in Histories(load(str(config), [])).of("user 1")
+        )
+        page.goto(f"{address}{USER}{removed}&k=30")
+        assert page.locator("#history > ul > li").count() == 0
+        assert any(item >= 30 for item in items_in(page, "#answers .answer"))
+    with explorer(config, run=run_id) as address, checked_page(chromium, address) as page:
+        page.goto(address + USER)
+        assert "refused" in page.inner_text("#answers .answer")
 
 
 @pytest.mark.long

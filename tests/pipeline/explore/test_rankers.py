@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from pipeline.config.file import load
 from pipeline.errors import ReleaseError
 from pipeline.explore.choices import Choices
-from pipeline.explore.rankers import Recommended, shares_of, with_reasons
+from pipeline.explore.rankers import Recommended, ServedModel, shares_of, with_reasons
 from pipeline.explore.source import Histories, Items
 from pipeline.releases.answering_model import AnsweringModel
 from serving.clients.query import Query
@@ -50,6 +51,46 @@ def test_a_share_is_the_change_without_an_item_among_the_newest_ones() -> None:
     assert shares_of(ranker, Query(), ["x"], max_history=3)[0] == []
 
 
+class MeanRanker:
+    """Scores are the mean of the weights of the history, as of a mean encoder; 0 without one."""
+
+    max_left_out = 8
+    weights = {"a": 4.0, "b": 2.0, "c": -3.0}
+
+    def scores(self, queries: Sequence[Query], candidates: Sequence[str]) -> Any:
+        means = [self.score(query.history) for query in queries]
+        return np.array([[mean] * len(candidates) for mean in means])
+
+    def score(self, history: Sequence[str]) -> float:
+        return float(np.mean([self.weights[item] for item in history])) if history else 0.0
+
+
+def test_shares_of_a_short_history_tell_two_items_of_a_mean_apart() -> None:
+    ranker: Any = MeanRanker()
+    items, shares = shares_of(ranker, Query(history=["a", "b"]), ["x"], max_history=9)
+    assert items == ["b", "a"]
+    # `a` adds 4 to an empty history and 3 - 2 to `b`; `b` adds 2 and 3 - 4.
+    np.testing.assert_allclose(shares[:, 0], [0.5 / 3, 2.5 / 3])
+
+
+def test_shares_of_a_short_history_are_means_over_all_orders() -> None:
+    ranker: Any = MeanRanker()
+    history = ["a", "c", "b", "a"]
+    items, shares = shares_of(ranker, Query(history=history), ["x", "y"], max_history=9)
+
+    def score(known: Sequence[str]) -> float:
+        return MeanRanker().score([item for item in history if item in known])
+
+    changes = dict.fromkeys(items, 0.0)
+    for order in itertools.permutations(items):
+        for number, item in enumerate(order):
+            changes[item] += score(order[: number + 1]) - score(order[:number])
+    total = sum(map(abs, changes.values()))
+    for share, item in zip(shares, items, strict=True):
+        np.testing.assert_allclose(share, changes[item] / total)
+    assert sum(changes.values()) == pytest.approx(6 * score(history))
+
+
 @pytest.fixture
 def client() -> Any:
     output = SimpleNamespace(shape=(None, 20))
@@ -57,6 +98,21 @@ def client() -> Any:
     return SimpleNamespace(
         metadata=lambda: SimpleNamespace(signatures={"serving_default": signature})
     )
+
+
+def test_a_model_is_asked_for_the_history_that_the_page_shows(config: Any, client: Any) -> None:
+    asked: list[Query] = []
+    answer = SimpleNamespace(candidate_ids=(), scores=(), fields={})
+    client.recommend = lambda queries, k: asked.extend(queries) or [answer]
+    model = ServedModel(client, config, Items(config, Histories(config)))
+    typed = {"history_types": []}
+    queries = [Query("7", ["a"]), Query(""), Query("7", features=typed, exclude=["b"])]
+    for query in queries:
+        model.recommend(query, 5)
+    # A known query without a history gets an unknown candidate, so that no stored one replaces it.
+    assert asked[:2] == queries[:2]
+    assert len(asked[2].history) == len(asked[2].features["history_types"]) == 1
+    assert asked[2].exclude == ("b",)
 
 
 def test_models_start_when_asked_and_the_longest_unused_one_stops(
