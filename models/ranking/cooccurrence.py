@@ -4,6 +4,7 @@ Timelines are concatenated: `candidates` `[num_events]` has the candidate index 
 oldest first within a timeline, and `offsets` `[num_timelines + 1]` the starts and the end.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ Floats = npt.NDArray[np.floating[Any]]
 # The number of pairs in a timeline grows with the square of its length.
 _NEWEST_EVENTS_PER_TIMELINE = 500
 # Bounds memory: co-occurrences computed at a time, before all but the nearest are dropped.
-_PAIRS_PER_CHUNK = 20_000_000
+_PAIRS_PER_CHUNK = 5_000_000
 
 
 def count_successors(
@@ -27,12 +28,31 @@ def count_successors(
     References:
         Ludewig, Jannach. Evaluation of Session-based Recommendation Algorithms. UMUAI 2018.
     """
-    shape = (num_candidates, num_candidates)
     timeline = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return _successors(candidates, timeline, range(num_candidates), num_candidates, window)
+
+
+def successors_in_parts(
+    candidates: Ints, offsets: Ints, num_candidates: int, window: int
+) -> Iterator[tuple[int, sparse.csr_matrix]]:
+    """Yield the rows of `count_successors` in parts of bounded size, with their first row."""
+    timeline = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    for first, last in _chunks(np.bincount(candidates, minlength=num_candidates) * window):
+        rows = range(first, last)
+        yield first, _successors(candidates, timeline, rows, num_candidates, window)
+
+
+def _successors(
+    candidates: Ints, timeline: Ints, rows: range, num_candidates: int, window: int
+) -> sparse.csr_matrix:
+    """Return the rows of `count_successors` for some candidates."""
+    shape = (len(rows), num_candidates)
     rules = sparse.csr_matrix(shape, dtype=np.float32)
+    events = np.flatnonzero((candidates >= rows.start) & (candidates < rows.stop))
     for distance in range(1, window + 1):
-        pairs = np.flatnonzero(timeline[distance:] == timeline[:-distance])
-        before, after = candidates[pairs], candidates[pairs + distance]
+        events = events[events + distance < len(candidates)]
+        pairs = events[timeline[events + distance] == timeline[events]]
+        before, after = candidates[pairs] - rows.start, candidates[pairs + distance]
         weights = np.full(len(pairs), 1.0 / distance, np.float32)
         rules = rules + sparse.csr_matrix((weights, (before, after)), shape=shape)
     return rules
@@ -49,16 +69,23 @@ def find_similar(
         Sarwar, Karypis, Konstan, Riedl. Item-based Collaborative Filtering Recommendation
         Algorithms. WWW 2001.
     """
+    found = similar_in_parts(candidates, offsets, num_candidates, neighbours, shrinkage)
+    parts = [part for _, part in found]
+    return sparse.vstack(parts).tocsr() if parts else sparse.csr_matrix((0, 0), dtype=np.float32)
+
+
+def similar_in_parts(
+    candidates: Ints, offsets: Ints, num_candidates: int, neighbours: int, shrinkage: float
+) -> Iterator[tuple[int, sparse.csr_matrix]]:
+    """Yield the rows of `find_similar` in parts of bounded size, with their first row."""
     timeline = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     kept = offsets[timeline + 1] - 1 - np.arange(len(timeline)) < _NEWEST_EVENTS_PER_TIMELINE
     occurrences = binary(timeline[kept], candidates[kept], (len(offsets) - 1, num_candidates))
     by_candidate = occurrences.T.tocsr()
     norms = np.sqrt(np.diff(by_candidate.indptr))
-    parts = []
     for first, last in _chunks(by_candidate @ np.diff(occurrences.indptr)):
         counts = (by_candidate[first:last] @ occurrences).tocsr()
-        parts.append(_nearest(counts, norms, first, neighbours, shrinkage))
-    return sparse.vstack(parts).tocsr() if parts else sparse.csr_matrix((0, 0), dtype=np.float32)
+        yield first, _nearest(counts, norms, first, neighbours, shrinkage)
 
 
 def binary(rows: Ints, columns: Ints, shape: tuple[int, int]) -> sparse.csr_matrix:
@@ -77,19 +104,20 @@ def largest_of_rows(
     Rows are sorted by value, and ties go to the lower column. Missing entries have the column -1
     and the value 0.
     """
-    num_rows = matrix.shape[0]
-    rows = np.repeat(np.arange(num_rows), np.diff(matrix.indptr))
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
-    nth = np.arange(len(order)) - matrix.indptr[rows]
-    kept = nth < number
-    columns = np.full((num_rows, number), -1, np.int32)
-    values = np.zeros((num_rows, number), np.float32)
-    columns[rows[kept], nth[kept]] = matrix.indices[order[kept]]
-    values[rows[kept], nth[kept]] = matrix.data[order[kept]]
+    columns = np.full((matrix.shape[0], number), -1, np.int32)
+    values = np.zeros((matrix.shape[0], number), np.float32)
+    for first, last in _chunks(np.diff(matrix.indptr)):
+        part = matrix[first:last]
+        rows = np.repeat(np.arange(last - first), np.diff(part.indptr))
+        order = np.lexsort((part.indices, -part.data, rows))
+        nth = np.arange(len(order)) - part.indptr[rows]
+        kept = nth < number
+        columns[first + rows[kept], nth[kept]] = part.indices[order[kept]]
+        values[first + rows[kept], nth[kept]] = part.data[order[kept]]
     return columns, values
 
 
-def _chunks(num_pairs: Floats) -> list[tuple[int, int]]:
+def _chunks(num_pairs: npt.NDArray[Any]) -> list[tuple[int, int]]:
     """Split the candidates into chunks (start, end) with a bounded number of co-occurrences."""
     chunk = (np.cumsum(num_pairs) // _PAIRS_PER_CHUNK).astype(np.int64)
     starts = np.flatnonzero(np.diff(chunk, prepend=-1))

@@ -1,14 +1,16 @@
 """The counts of training events that the features of the ranking stage are computed from."""
 
 import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from scipy import sparse
 
-from models.ranking.cooccurrence import count_successors, find_similar, largest_of_rows
+from models.ranking.cooccurrence import largest_of_rows, similar_in_parts, successors_in_parts
 
 Ints = npt.NDArray[np.int64]
 Neighbours = npt.NDArray[np.int32]
@@ -20,7 +22,7 @@ _WINDOW = 10
 # Exponent of the popularity that divides a rule, as in the baseline.
 _RULES_POWER = 0.25
 _SHRINKAGE = 10.0
-# Pairs are only counted in about this many newest events; five million take a minute and 2 GB.
+# Pairs are only counted in about this many newest events; five million take a minute.
 _MAX_EVENTS = 5_000_000
 # "Recent" is the newest twentieth of the events.
 _RECENT_SHARE = 0.05
@@ -101,16 +103,11 @@ class RankingTables:
         last[by_time] = np.arange(number)
         first[by_time[::-1]] = np.arange(number)[::-1]
         paired = events.newest(_MAX_EVENTS)
-        rules = count_successors(paired.candidates, paired.offsets, num_candidates, _WINDOW)
-        is_other = np.repeat(np.arange(num_candidates), np.diff(rules.indptr)) != rules.indices
-        popularity = np.maximum(counts, 1).astype(np.float32)[rules.indices]
-        rules.data = np.log1p(rules.data * popularity**-_RULES_POWER) * is_other
-        rules.eliminate_zeros()
-        successors, successor_values = largest_of_rows(rules, _NUM_NEIGHBOURS)
-        cosines = find_similar(
-            paired.candidates, paired.offsets, num_candidates, _NUM_NEIGHBOURS, _SHRINKAGE
+        pairs = paired.candidates, paired.offsets, num_candidates
+        successors, successor_values = _nearest(num_candidates, _rules(*pairs, counts))
+        similar, similar_values = _nearest(
+            num_candidates, similar_in_parts(*pairs, _NUM_NEIGHBOURS, _SHRINKAGE)
         )
-        similar, similar_values = largest_of_rows(cosines, _NUM_NEIGHBOURS)
         return cls(
             popularity=np.log1p(counts).astype(np.float32),
             recent=np.log1p(recent * (number / num_recent)).astype(np.float32),
@@ -151,6 +148,30 @@ class RankingTables:
         """Read the tables from a file."""
         arrays = load_arrays(path)
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+def _rules(
+    candidates: Ints, offsets: Ints, num_candidates: int, counts: Ints
+) -> Iterator[tuple[int, sparse.csr_matrix]]:
+    """Yield the values of the successors of each candidate in parts, with their first row."""
+    discounts = np.maximum(counts, 1).astype(np.float32) ** -_RULES_POWER
+    for first, rules in successors_in_parts(candidates, offsets, num_candidates, _WINDOW):
+        rows = first + np.repeat(np.arange(rules.shape[0]), np.diff(rules.indptr))
+        rules.data = np.log1p(rules.data * discounts[rules.indices]) * (rows != rules.indices)
+        rules.eliminate_zeros()
+        yield first, rules
+
+
+def _nearest(
+    num_candidates: int, parts: Iterable[tuple[int, sparse.csr_matrix]]
+) -> tuple[Neighbours, Floats]:
+    """Return the neighbours of each candidate and their values (`largest_of_rows`)."""
+    neighbours = np.full((num_candidates, _NUM_NEIGHBOURS), -1, np.int32)
+    values = np.zeros(neighbours.shape, np.float32)
+    for first, part in parts:
+        rows = slice(first, first + part.shape[0])
+        neighbours[rows], values[rows] = largest_of_rows(part, _NUM_NEIGHBOURS)
+    return neighbours, values
 
 
 def save_arrays(path: str, arrays: dict[str, npt.NDArray[Any]]) -> None:

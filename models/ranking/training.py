@@ -88,6 +88,8 @@ def train_ranking_stage(
     quality = measure(
         lambda of: ranker.predict(of)[0], inputs, lists.is_candidate, ranker.columns, rng
     )
+    # Its tables and lists take as much memory as the new tables.
+    del prepared, lists, inputs
     tables = RankingTables.count(held_back.events, model.num_candidates)
     everything = held_back.estimates(np.ones_like(held_back.is_kept), model.num_candidates)
     report = {

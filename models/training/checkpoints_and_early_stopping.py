@@ -141,6 +141,11 @@ class FitState(tf_keras.callbacks.Callback):
         if self._best.restore_or_initialize() is not None and self.best_epoch < self.epochs_done:
             progress.info("epoch %d was the best of %d", self.best_epoch, self.epochs_done)
 
+    def release(self) -> None:
+        """Let go of the model, so that its memory can be freed; no further epoch is possible."""
+        self._measure = None
+        del self.model, self._latest, self._best
+
     def discard(self) -> None:
         """Delete the checkpoints; call this after the export."""
         shutil.rmtree(self._directory, ignore_errors=True)

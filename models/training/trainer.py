@@ -1,5 +1,6 @@
 """The `run_fn` of TFX's Trainer: trains the two towers and exports them."""
 
+import gc
 import hashlib
 import json
 import os
@@ -118,6 +119,10 @@ def fit_and_export(fn_args: FnArgs) -> None:
             seed=config.training.seed,
             initialize=_ranker_start(config, fn_args),
         )
+        if config.ranking.refit_retriever:
+            state.release()
+            del model, events, selectable
+            gc.collect()
     if config.ranking is None or config.ranking.refit_retriever:
         model, state, timelines = _fit_towers(config, fn_args, transform, strategy)
         states.append(state)

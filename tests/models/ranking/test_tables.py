@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.ranking import cooccurrence
 from models.ranking.tables import RankingTables
 from tests.builders import ranking_tables
 
@@ -63,3 +64,12 @@ def test_timelines_that_ended_last_are_kept_whole():
     newest = events.newest(3)
     assert newest.candidates.tolist() == [A, B]
     assert newest.offsets.tolist() == [0, 2, 2, 2]
+
+
+def test_the_size_of_parts_does_not_matter(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(3)
+    timelines = [rng.integers(0, 30, rng.integers(1, 25)).tolist() for _ in range(60)]
+    whole = ranking_tables(timelines, 30)
+    monkeypatch.setattr(cooccurrence, "_PAIRS_PER_CHUNK", 200)
+    for name, values in vars(ranking_tables(timelines, 30)).items():
+        np.testing.assert_array_equal(values, getattr(whole, name), name)
