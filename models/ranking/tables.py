@@ -91,28 +91,19 @@ class RankingTables:
     def count(cls, events: TrainingEvents, num_candidates: int) -> "RankingTables":
         """Count training events; candidates outside `0 … num_candidates - 1` are left out."""
         known = (events.candidates >= 0) & (events.candidates < num_candidates)
-        events = events.where(known)
-        number = len(events.candidates)
-        by_time = events.candidates[np.argsort(events.times, kind="stable")]
-        counts = np.bincount(by_time, minlength=num_candidates)
-        num_recent = max(1, int(number * _RECENT_SHARE))
-        recent = np.bincount(by_time[-num_recent:], minlength=num_candidates)
-        first = np.full(num_candidates, number * (1.0 - _UNKNOWN_AGE))
-        last = first.copy()
-        # Of several assignments to one index, NumPy keeps the last.
-        last[by_time] = np.arange(number)
-        first[by_time[::-1]] = np.arange(number)[::-1]
-        paired = events.newest(_MAX_EVENTS)
-        pairs = paired.candidates, paired.offsets, num_candidates
+        if not known.all():
+            events = events.where(known)
+        over_time = _over_time(events, num_candidates)
+        counts = np.bincount(events.candidates, minlength=num_candidates)
+        events = events.newest(_MAX_EVENTS)
+        pairs = events.candidates, events.offsets, num_candidates
         successors, successor_values = _nearest(num_candidates, _rules(*pairs, counts))
         similar, similar_values = _nearest(
             num_candidates, similar_in_parts(*pairs, _NUM_NEIGHBOURS, _SHRINKAGE)
         )
         return cls(
             popularity=np.log1p(counts).astype(np.float32),
-            recent=np.log1p(recent * (number / num_recent)).astype(np.float32),
-            age=(1.0 - first / max(number, 1)).astype(np.float32),
-            idle=(1.0 - last / max(number, 1)).astype(np.float32),
+            **over_time,
             successors=successors,
             successor_values=successor_values,
             similar=similar,
@@ -148,6 +139,25 @@ class RankingTables:
         """Read the tables from a file."""
         arrays = load_arrays(path)
         return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+def _over_time(events: TrainingEvents, num_candidates: int) -> dict[str, Floats]:
+    """Return the columns `recent`, `age` and `idle` of the tables."""
+    number = len(events.candidates)
+    by_time = events.candidates[np.argsort(events.times, kind="stable")]
+    num_recent = max(1, int(number * _RECENT_SHARE))
+    recent = np.bincount(by_time[-num_recent:], minlength=num_candidates)
+    first = np.full(num_candidates, number * (1.0 - _UNKNOWN_AGE))
+    last = first.copy()
+    # Of several assignments to one index, NumPy keeps the last.
+    last[by_time] = np.arange(number)
+    first[by_time[::-1]] = np.arange(number)[::-1]
+    columns = {
+        "recent": np.log1p(recent * (number / num_recent)),
+        "age": 1.0 - first / max(number, 1),
+        "idle": 1.0 - last / max(number, 1),
+    }
+    return {name: column.astype(np.float32) for name, column in columns.items()}
 
 
 def _rules(
