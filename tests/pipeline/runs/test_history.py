@@ -132,8 +132,12 @@ def test_a_record_without_a_host_belongs_to_this_machine(
 def test_a_run_whose_input_cannot_be_read_is_recorded(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    is_file = os.path.isfile
+
     def gone(path: str) -> bool:
-        """Remove the file after it was listed."""
+        """Remove the events after they were listed, and nothing else: Jinja asks here too."""
+        if Path(path).name != "events.csv":
+            return is_file(path)
         Path(path).unlink(missing_ok=True)
         return True
 
