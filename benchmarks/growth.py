@@ -242,6 +242,6 @@ def rows(options: Any, folder: Path) -> Iterator[Row]:
 
 if __name__ == "__main__":
     parser = options_parser(__doc__)
-    parser.add_argument("--full", action="store_true", help="add ten million events (43 min)")
+    parser.add_argument("--full", action="store_true", help="add ten million events (90 min)")
     parser.add_argument("--only", choices=PARTS, help="measure only this part")
     run(parser, rows, "tfx", "apache-beam", "tensorflow", "scann", "pyarrow", "polars")
