@@ -74,7 +74,7 @@ _NAMED_VALUES_EXPANSION = 4
 _BUFFER_BYTES = 1 << 20
 _REMOTE_BUFFER_BYTES = 8 << 20
 _HASH_BLOCK_BYTES = 1 << 20
-_HASH_THREADS = 8
+_READ_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,17 @@ def inspect_files(
     Raises:
         UnreadableFileError: A file does not have its format, or the format cannot be detected.
     """
-    found = []
     num_bytes = min(_DIALECT_BYTES, max(_HEAD_BYTES, _DIALECT_BYTES_OF_ALL // len(matched)))
-    for index, (path, size, span) in enumerate(matched):
-        name = _below_fixed_folder(path, pattern)
-        file = SourceFile(source, index, path, name, size, span=span)
-        found.append(_inspect(file, configured, delimiter, num_bytes) if size else file)
+
+    def inspect(file: SourceFile) -> SourceFile:
+        return _inspect(file, configured, delimiter, num_bytes) if file.size_bytes else file
+
+    files = [
+        SourceFile(source, index, path, _below_fixed_folder(path, pattern), size, span=span)
+        for index, (path, size, span) in enumerate(matched)
+    ]
+    with ThreadPoolExecutor(_READ_THREADS) as threads:
+        found = list((threads.map if is_remote(pattern) else map)(inspect, files))
     # The names in the headers of CSV files may differ in case.
     headers = [file.header for file in found if file.header and file.format == "csv"]
     spellings = {name.lower(): name for name in headers[0]} if headers else {}
@@ -210,8 +215,9 @@ def no_rows(source: Source, files: Sequence[SourceFile]) -> NoInputError:
 def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> str:
     """Return a hash of the names, sizes and contents of the input files, for cache keys.
 
-    Moving the whole folder does not change the hash; renaming a file does. For a BigQuery query,
-    `query_fingerprint` is hashed instead.
+    Moving the whole folder does not change the hash; renaming a file does. In an object store that
+    has times of modification, these replace the contents, so a rewritten object changes the hash.
+    For a BigQuery query, `query_fingerprint` is hashed instead.
 
     Raises:
         IngestError: A file or a span is missing or unreadable.
@@ -226,11 +232,17 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
             total.update(f"{source}\0{query}\n".encode())
             continue
         matched = _match(config, source, pattern)
+        listed = list_files(pattern) if is_remote(pattern) else ()
+        modified = {file.path: file.modified_ns for file in listed}
         # Threads wait for object stores and hash large files in parallel, but slow down small ones.
         num_bytes = sum(size for _, size, _ in matched)
         is_slow = is_remote(pattern) or num_bytes > _HASH_BLOCK_BYTES * len(matched)
-        with ThreadPoolExecutor(_HASH_THREADS) as threads:
-            contents = (threads.map if is_slow else map)(_content_hash, [m[0] for m in matched])
+
+        def content_of(path: str, modified: Mapping[str, int] = modified) -> str | int:
+            return modified.get(path) or _content_hash(path)
+
+        with ThreadPoolExecutor(_READ_THREADS) as threads:
+            contents = (threads.map if is_slow else map)(content_of, [m[0] for m in matched])
             for (path, size, _), content in zip(matched, contents, strict=True):
                 name = _below_fixed_folder(path, pattern)
                 total.update(f"{source}\0{name}\0{size}\0{content}\n".encode())

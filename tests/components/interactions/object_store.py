@@ -16,6 +16,7 @@ class ObjectStore(FileSystem):  # type: ignore[misc]  # Beam's types are not dec
     """Beam finds it by its scheme, once this module is imported."""
 
     objects: ClassVar[dict[str, bytes]] = {}
+    updated_s: ClassVar[float] = 0.0  # of every object; 0 if the store does not have times
 
     @classmethod
     def scheme(cls) -> str:
@@ -37,7 +38,7 @@ class ObjectStore(FileSystem):  # type: ignore[misc]  # Beam's types are not dec
     def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
         for path, content in sorted(self.objects.items()):
             if path.startswith(dir_or_prefix):
-                yield FileMetadata(path, len(content), 1.0)
+                yield FileMetadata(path, len(content), self.updated_s)
 
     def create(
         self, path: str, mime_type: str = "", compression_type: str = CompressionTypes.AUTO
@@ -65,13 +66,13 @@ class ObjectStore(FileSystem):  # type: ignore[misc]  # Beam's types are not dec
         return len(self.objects[path])
 
     def last_updated(self, path: str) -> float:
-        return 1.0
+        return self.updated_s
 
     def checksum(self, path: str) -> str:
         return ""
 
     def metadata(self, path: str) -> FileMetadata:
-        return FileMetadata(path, self.size(path), 1.0)
+        return FileMetadata(path, self.size(path), self.updated_s)
 
     def delete(self, paths: list[str]) -> None:
         for path in paths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,24 @@ def test_ingestion_on_another_filesystem_writes_what_it_writes_here(
     here.report["spans"].pop("unread")
     assert report == here.report
     assert [found["version"] for found in report["spans"]["interactions"]] == [1, 2]
+
+
+def test_the_times_of_100_000_objects_spare_reading_them(
+    ingestion: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ingestion.config("e.csv")
+    data = config.data.model_copy(update={"interactions": f"{BUCKET}/many/*.csv"})
+    config = config.model_copy(update={"data": data})
+    objects = {f"{BUCKET}/many/{number:06d}.csv": b"q,c\n" for number in range(100_000)}
+    monkeypatch.setattr(ObjectStore, "objects", objects)
+    monkeypatch.setattr(ObjectStore, "open", lambda *_: pytest.fail("an object was read"))
+    found = []
+    started = time.process_time()
+    for updated_s in (1.0, 2.0):
+        monkeypatch.setattr(ObjectStore, "updated_s", updated_s)
+        found.append(fingerprint(config))
+    assert time.process_time() - started < 20.0
+    assert found[0] != found[1]
 
 
 def test_a_missing_object_is_an_error(ingestion: Any, local: IngestConfig) -> None:
