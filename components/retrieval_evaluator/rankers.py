@@ -33,9 +33,6 @@ _SPARSE_SHARE = 0.01
 _SCORES_PER_PART = 4_000_000
 UNRANKED = np.iinfo(np.int64).max
 
-# Scores compared at a time; few enough to fit into the processor's cache, which is faster.
-_SCORES_PER_CHUNK = 1_000_000
-
 
 class Ranking(Protocol):
     """All candidates, ranked for each evaluation query of a block."""
@@ -125,20 +122,13 @@ class DenseRanking:
         """Return the rank of each target (`Ranking.ranks`)."""
         scores = self._scores
         ranks = np.full(len(targets), UNRANKED, dtype=np.int64)
-        rankable = np.flatnonzero(targets >= 0)
-        target_scores = scores[target_rows[rankable], targets[rankable]]
-        is_finite = target_scores > -np.inf
-        rankable, target_scores = rankable[is_finite], target_scores[is_finite]
-        step = max(1, _SCORES_PER_CHUNK // max(scores.shape[1], 1))
-        for start in range(0, len(rankable), step):
-            chunk = slice(start, start + step)
-            rows = target_rows[rankable[chunk]]
-            # With one target per row, a slice avoids copying the scores.
-            is_range = rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()
-            row_scores = scores[rows[0] : rows[-1] + 1] if is_range else scores[rows]
-            ranks[rankable[chunk]] = np.count_nonzero(
-                row_scores >= target_scores[chunk, None], axis=1
-            )
+        for number in np.flatnonzero(targets >= 0).tolist():
+            row = scores[target_rows[number]]
+            score = row[targets[number]]
+            if score > -np.inf:
+                # One row at a time stays in the processor's cache, and numpy counts a row in half
+                # the time in which it sums the rows of a matrix.
+                ranks[number] = np.count_nonzero(row >= score)
         return ranks
 
     def best(self, k: int) -> tuple[Ints, Ints]:
@@ -150,17 +140,13 @@ class DenseRanking:
         # k best. This is four times as fast as top_k.
         width = number // (8 * k)
         if width > 1:
-            maxima = scores[:, : number // width * width].reshape(num_rows, -1, width).max(axis=2)
+            cut = scores[:, : number // width * width].reshape(num_rows, width, number // width)
+            maxima = cut.max(axis=1)
             least = np.partition(maxima, maxima.shape[1] - k, axis=1)[:, maxima.shape[1] - k]
             flat = np.flatnonzero(scores >= least[:, None])
             if len(flat) < 4 * k * num_rows:
                 row, candidate = flat // number, flat % number
-                score = scores[row, candidate]
-                order = np.lexsort((candidate, -score, row))
-                row, candidate, score = row[order], candidate[order], score[order]
-                position = np.arange(len(row)) - np.searchsorted(row, row)
-                kept = (position < k) & (score > -np.inf)
-                return position[kept], candidate[kept]
+                return _best(k, row, candidate, scores[row, candidate])
         values, best = (part.numpy() for part in tf.math.top_k(scores, k))
         _, position = np.nonzero(values > -np.inf)
         return position, best[values > -np.inf].astype(np.int64)
@@ -179,39 +165,28 @@ class SparseRanking:
         found.sort_indices()
         self._num_rows, self._size = found.shape
         self._starts = found.indptr.astype(np.int64)
-        rows = np.repeat(np.arange(self._num_rows), np.diff(self._starts))
-        candidates = found.indices.astype(np.int64)
-        self._keys = rows * self._size + candidates  # ascending
-        # Sorted by row, best first; `position_of` maps an entry of `keys` to that order.
-        order = np.lexsort((-found.data, rows))
-        self._rows, self._candidates = rows, candidates[order]
-        self._position_of = np.empty_like(order)
-        self._position_of[order] = np.arange(len(order))
-        data = found.data[order]
-        differs = (np.diff(data) != 0) | (np.diff(rows) != 0)
-        ends = np.append(np.flatnonzero(differs), len(order) - 1)[: len(order)]
-        # A tie counts against the target, which gets the last position among equal scores.
-        self._tied_to = ends[np.searchsorted(ends, np.arange(len(order)))]
+        self._rows = np.repeat(np.arange(self._num_rows), np.diff(self._starts))
+        self._candidates = found.indices.astype(np.int64)
+        self._keys = self._rows * self._size + self._candidates  # ascending
+        self._scores = found.data  # -inf if the candidate is excluded
         self._by_popularity = np.argsort(-scores.popularity, kind="stable")
         self._popularity_rank = np.empty(self._size, np.int64)
         self._popularity_rank[self._by_popularity] = np.arange(self._size)
-        # Found and excluded candidates as `row * size + popularity rank`, ascending.
-        self._taken = np.sort(rows * self._size + self._popularity_rank[candidates])
         self._excluded = np.zeros(0, np.int64)
-        self._is_excluded: Bools = np.zeros(len(order), bool)
-        self._num_excluded = np.zeros(len(order) + 1, np.int64)  # before each entry, and in total
+        # Excluded candidates that were not found, as `row * size + popularity rank`, ascending.
+        self._others = np.zeros(0, np.int64)
+        self._num_excluded = np.zeros(len(self._keys) + 1, np.int64)  # before each entry
 
     def exclude(self, rows: Ints, candidates: Ints) -> None:
         """Remove candidates (`Ranking.exclude`)."""
         known = candidates >= 0
         self._excluded = np.unique(rows[known] * self._size + candidates[known])
         is_found = _contains(self._keys, self._excluded)
-        entry = np.searchsorted(self._keys, self._excluded[is_found])
-        self._is_excluded[self._position_of[entry]] = True
-        others = self._excluded[~is_found]
-        ranks = others // self._size * self._size + self._popularity_rank[others % self._size]
-        self._taken = np.sort(np.concatenate((self._taken, ranks)))
-        self._num_excluded = np.concatenate(([0], np.cumsum(self._is_excluded)))
+        self._scores = self._scores.copy()
+        self._scores[np.searchsorted(self._keys, self._excluded[is_found])] = -np.inf
+        self._num_excluded = np.concatenate(([0], np.cumsum(self._scores == -np.inf)))
+        rows, others = np.divmod(self._excluded[~is_found], self._size)
+        self._others = np.sort(rows * self._size + self._popularity_rank[others])
 
     def ranks(self, target_rows: Ints, targets: Ints) -> Ints:
         """Return the rank of each target (`Ranking.ranks`)."""
@@ -220,42 +195,51 @@ class SparseRanking:
         rankable = np.flatnonzero((targets >= 0) & ~_contains(self._excluded, keys))
         rows, keys = target_rows[rankable], keys[rankable]
         is_found = _contains(self._keys, keys)
-        first = self._starts[rows[is_found]]
-        entry = np.searchsorted(self._keys, keys[is_found])
-        position = self._tied_to[self._position_of[entry]]
-        before = self._num_excluded[position + 1] - self._num_excluded[first]
-        ranks[rankable[is_found]] = position + 1 - first - before
-        rows = rows[~is_found]
-        popularity = self._popularity_rank[targets[rankable[~is_found]]]
-        taken = np.searchsorted(self._taken, rows * self._size + popularity)
-        taken -= np.searchsorted(self._taken, rows * self._size)
-        ranks[rankable[~is_found]] = self._num_found(rows) + popularity + 1 - taken
+        entries = np.searchsorted(self._keys, keys)
+        popularity = self._popularity_rank[targets[rankable]]
+        excluded = np.searchsorted(self._others, rows * self._size + popularity)
+        excluded -= np.searchsorted(self._others, rows * self._size)
+        others = self._num_found(rows) + popularity + 1 - excluded
+        for number, row in enumerate(rows.tolist()):
+            entries_of_row = slice(self._starts[row], self._starts[row + 1])
+            if is_found[number]:
+                # A tie counts against the target.
+                scores = self._scores[entries_of_row]
+                rank = np.count_nonzero(scores >= self._scores[entries[number]])
+            else:
+                found = self._popularity_rank[self._candidates[entries_of_row]]
+                rank = others[number] - np.count_nonzero(found < popularity[number])
+            ranks[rankable[number]] = rank
         return ranks
 
     def best(self, k: int) -> tuple[Ints, Ints]:
         """Return the k best of each row (`Ranking.best`)."""
-        position = np.arange(len(self._rows)) - self._starts[self._rows]
-        position -= self._num_excluded[:-1] - self._num_excluded[self._starts[self._rows]]
-        chosen = ~self._is_excluded & (position < k)
+        least = np.full(self._num_rows, -np.inf)
+        for row in np.flatnonzero(np.diff(self._starts) > k):
+            scores = self._scores[self._starts[row] : self._starts[row + 1]]
+            least[row] = np.partition(scores, -k)[-k]
+        chosen = self._scores >= least[self._rows]
+        found = _best(k, self._rows[chosen], self._candidates[chosen], self._scores[chosen])
         positions, candidates = self._best_by_popularity(k)
-        return (
-            np.concatenate((position[chosen], positions)),
-            np.concatenate((self._candidates[chosen], candidates)),
-        )
+        return np.concatenate((found[0], positions)), np.concatenate((found[1], candidates))
 
     def _best_by_popularity(self, k: int) -> tuple[Ints, Ints]:
         """Return the most popular other candidates, for rows in which fewer than k were found."""
         num_found = self._num_found(np.arange(self._num_rows))
-        short = np.flatnonzero(num_found < k)
+        is_short = num_found < k
+        short = np.flatnonzero(is_short)
+        # Found and excluded candidates as in `_others`.
+        of_short = is_short[self._rows]
+        found = self._popularity_rank[self._candidates[of_short]]
+        found += self._rows[of_short] * self._size
+        taken = np.sort(np.concatenate((found, self._others)))
         missing = k - num_found[short]
-        starts, ends = (
-            np.searchsorted(self._taken, (short + more) * self._size) for more in (0, 1)
-        )
+        starts, ends = (np.searchsorted(taken, (short + more) * self._size) for more in (0, 1))
         # This many of the most popular candidates include enough that are not taken.
         lengths = np.minimum(missing + ends - starts, self._size)
         row = np.repeat(np.arange(len(short)), lengths)
         rank = np.arange(len(row)) - (np.cumsum(lengths) - lengths)[row]
-        is_free = ~_contains(self._taken, short[row] * self._size + rank)
+        is_free = ~_contains(taken, short[row] * self._size + rank)
         row, rank = row[is_free], rank[is_free]
         nth = np.arange(len(row)) - np.searchsorted(row, row)
         kept = nth < missing[row]
@@ -267,6 +251,18 @@ class SparseRanking:
         first, last = self._starts[rows], self._starts[rows + 1]
         found: Ints = last - first - self._num_excluded[last] + self._num_excluded[first]
         return found
+
+
+def _best(k: int, rows: Ints, candidates: Ints, scores: Scores) -> tuple[Ints, Ints]:
+    """Return the k best of each row (`Ranking.best`), given as one array of all rows.
+
+    Ties go to the lower candidate.
+    """
+    order = np.lexsort((candidates, -scores, rows))
+    rows, candidates, scores = rows[order], candidates[order], scores[order]
+    positions = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept = (positions < k) & (scores > -np.inf)
+    return positions[kept], candidates[kept]
 
 
 def _contains(ascending: Ints, keys: Ints) -> Bools:
