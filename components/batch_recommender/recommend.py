@@ -219,7 +219,8 @@ class _Recommend(beam.DoFn):
         counts = {"num_queries": str(len(queries)), "num_unknown": str(queries.num_unknown)}
         self._answerer.write(queries, bucket.target, counts)
         del queries
-        # Otherwise glibc keeps most of the freed memory.
+        # Otherwise Arrow and glibc keep most of the freed memory.
+        pa.default_memory_pool().release_unused()
         with contextlib.suppress(OSError, AttributeError):  # if the C library is not glibc
             ctypes.CDLL(None).malloc_trim(0)
         yield from ()
