@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import http.client
-import json
 import re
 import signal
 import subprocess
@@ -17,11 +16,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from pipeline.config.file import load
-from pipeline.explore.source import Histories
 from serving.clients.grpc_client import RetrievalClient
 from tests.builders import HOSTILE, wait_for
-from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, run_to_summary, write_two_clubs
+from tests.pipeline.two_clubs import ROOT, TWO_TOWER
 
 pytestmark = pytest.mark.slow
 
@@ -47,10 +44,9 @@ def address(
 
 
 @contextmanager
-def explorer(config: Path, *changes: str, run: str | None = None) -> Iterator[str]:
+def explorer(config: Path, *changes: str) -> Iterator[str]:
     """Run an explorer of a project with some settings changed, and yield its address."""
     words = ["explore", "--config", str(config), "--port", "0"]
-    words += ["--run", run] if run else []
     words += [word for change in changes for word in ("--set", change)]
     process = subprocess.Popen([*TWO_TOWER, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -220,53 +216,6 @@ def test_only_this_machine_gets_answers_and_nothing_is_loaded_from_elsewhere(add
     assert get(address, Host="attacker.example").status == 403
     assert get(address, "?k=x&unknown=1&q=%FF%00").status in (200, 302)
     assert get(address, "..%2f..%2fetc/passwd").status == 404
-
-
-@pytest.mark.long
-def test_versions_and_refused_runs_are_shown_side_by_side(
-    tmp_path: Path, two_tower: Command, chromium: Any
-) -> None:
-    features = {"label": {"kind": "text"}, "price": {"kind": "categorical"}}
-    config = write_two_clubs(
-        tmp_path,
-        candidates={"file": "items.csv", "features": features},
-        index={"k": 30, "filters": ["price"], "backend": "exact"},
-        serving={"validation_requests": 8, "known_histories": 20},
-    )
-    schema = tmp_path / "schema" / "clubs" / "schema.pbtxt"
-    schema.write_text(schema.read_text().replace('"price" type: FLOAT', '"price" type: BYTES'))
-    first = run_to_summary(two_tower, config)["pushed_version"]
-    second = run_to_summary(two_tower, config, "--set", "training.epochs=10", "--push")
-    impossible = "evaluation.min_metrics={hit_rate@10: 0.99}"
-    refused = two_tower("run", "--config", str(config), "--json", "--set", impossible, "--push")
-    assert refused.returncode == 3, refused.stderr
-    run_id = json.loads(refused.stdout)["run_id"]
-    with explorer(config) as address, checked_page(chromium, address) as page:
-        page.goto(f"{address}{USER}&m=version-{first}&c=version-{second['pushed_version']}")
-        cards = page.locator("#answers > .answer")
-        for card, version in zip(cards.all(), (first, second["pushed_version"]), strict=True):
-            assert f"version {version}" in card.inner_text()
-            assert card.locator("ol > li").count() == 10
-        page.select_option("#c", f"run-{run_id}")
-        wait_for(lambda: "refused" in cards.nth(1).inner_text(), 60)
-        assert cards.nth(1).locator("ol > li").count() == 10
-        page.click("summary:has-text('price')")
-        page.get_by_label("2.5").check()
-        wait_for(lambda: "f.price=2.5" in page.url)
-        for place in (1, 2):
-            found = items_in(page, f"#answers > .answer:nth-child({place})")
-            assert found
-            assert all(item % 7 == 2 for item in found)
-        # The model keeps histories, but the page asks for the history that it shows.
-        removed = "".join(
-            f"&r={quote(item)}" for item in Histories(load(str(config), [])).of("user 1")
-        )
-        page.goto(f"{address}{USER}{removed}&k=30")
-        assert page.locator("#history > ul > li").count() == 0
-        assert any(item >= 30 for item in items_in(page, "#answers .answer"))
-    with explorer(config, run=run_id) as address, checked_page(chromium, address) as page:
-        page.goto(address + USER)
-        assert "refused" in page.inner_text("#answers .answer")
 
 
 @pytest.mark.long
