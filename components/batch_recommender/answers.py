@@ -30,7 +30,7 @@ from components.index_builder.served_signatures import (
     allow_key,
 )
 from components.interactions.timelines.histories import Queries
-from models.features.spec import EXCLUDE_KEY, HISTORY_KEY, FeatureSpec
+from models.features.spec import EXCLUDE_SEEN_KEY, FeatureSpec
 from models.settings import Settings
 
 _Item = TypeVar("_Item")
@@ -77,17 +77,16 @@ class Answerer:
         self._model, self._request = model, request
         # The same threads for every file: glibc keeps memory for each thread that it has seen.
         self._threads = ThreadPoolExecutor(_NUM_THREADS)
-        self._allow = {
+        self._options = {
             allow_key(name): np.array([values], object) for name, values in request.filters.items()
         }
+        # Also of a history that the model has stored.
+        self._options[EXCLUDE_SEEN_KEY] = np.array([request.exclude_seen])
 
     def table(self, inputs: Mapping[str, tf.Tensor]) -> pa.Table:
         """Return the answers to a batch of queries, given as inputs of a signature."""
         request, spec = self._request, self._request.spec
-        asked = {**inputs, **self._allow}
-        if request.exclude_seen:
-            asked[EXCLUDE_KEY] = inputs[HISTORY_KEY]
-        outputs = self._model.outputs(request.signature, asked)
+        outputs = self._model.outputs(request.signature, {**inputs, **self._options})
         found = {name: values[:, : request.k].numpy() for name, values in outputs.items()}
         # If too few candidates are left, the model pads the end of a row with "".
         present = found[CANDIDATE_IDS_KEY] != b""

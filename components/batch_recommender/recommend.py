@@ -26,7 +26,7 @@ from components.index_builder.export import IDENTITY_FILE
 from components.index_builder.loaded_model import LoadedModel
 from components.interactions.buckets import read_table
 from components.interactions.timelines.histories import read_queries
-from models.features.spec import ALLOW_PREFIX
+from models.features.spec import ALLOW_PREFIX, EXCLUDE_SEEN_KEY
 from models.input.raw_examples import split_files
 from models.input.raw_inputs import query_inputs
 
@@ -139,7 +139,8 @@ def _checked(model: LoadedModel, request: Request) -> Request:
         BatchError: The model has other inputs, lacks a filter, or returns fewer candidates.
     """
     known = model.inputs(request.signature)
-    missing = sorted(query_inputs(request.spec).keys() - known.keys())
+    needed = {*query_inputs(request.spec), *([EXCLUDE_SEEN_KEY] if request.exclude_seen else ())}
+    missing = sorted(needed - known.keys())
     if missing:
         raise BatchError(
             f"the model must have the inputs of the configuration, but has no {missing[0]!r}; run "

@@ -20,6 +20,7 @@ from components.candidate_embedder.embedding_files import EmbeddingFiles
 from components.errors import BatchError
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
+from components.index_builder.known_histories import HistorySource
 from components.interactions.config import DataConfig, IngestConfig, SplitConfig
 from components.interactions.timelines.histories import read_queries
 from models.input.raw_examples import read_timelines, split_files
@@ -30,6 +31,7 @@ from tests import builders
 from tests.builders import KnownTowers
 
 INDEX_K = 10
+NUM_STORED = 3  # events of each query that the model keeps
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,7 @@ def model(
         "identity",
         folder,
         return_fields=("genres",),
+        histories=HistorySource([split_files(many_examples, "eval")], NUM_STORED, 1),
     )
     return folder
 
@@ -135,6 +138,25 @@ def test_the_queries_of_a_file_are_answered_from_what_is_known_of_them(
     )
     assert_same(found["new"], many_towers.best(many_towers.embed(age=0.5))[:5])
     assert len(found["nobody"]) == 5
+
+
+def test_a_query_without_events_gets_the_history_that_the_model_has_stored(
+    model: str, many_towers: KnownTowers, many_examples: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "examples" / "Split-eval"
+    folder.mkdir(parents=True)
+    row = {"user": ["other"], "age": [], "item": ["a b"], "is_target": [0]}
+    Path(builders.write_examples(tmp_path / "part", [row])).rename(folder / "data-0.gz")
+    (tmp_path / "ask.csv").write_text("user,age\nuser 3,0.5\n")
+    requested = RequestedQueries(str(tmp_path / "ask.csv"), ingest_config(many_towers))
+    events = queries(many_towers, many_examples)["user 3"][0][-NUM_STORED:]
+    for exclude_seen in (True, False):
+        asked = request(many_towers, exclude_seen=exclude_seen)
+        examples = str(tmp_path / "examples")
+        recommend(model, examples, asked, tmp_path / "out", requested=requested)
+        vector = many_towers.embed("user 3", events, 0.5)
+        best = many_towers.best(vector, events if exclude_seen else ())
+        assert_same(answers(tmp_path / "out")["user 3"], best[:5])
 
 
 def test_without_features_of_its_own_a_file_of_queries_gets_those_of_the_configuration(
