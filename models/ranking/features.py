@@ -156,7 +156,7 @@ class RankingFeatures(tf.Module):
 def _of_scores(top_scores: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
     # The same score may differ by rounding, if it was computed for a list of another size.
     margin = _ROUNDING * tf.abs(top_scores[:, :1])
-    rank = tf.cast(tf.searchsorted(-top_scores, -scores - margin), tf.float32) + 1.0
+    rank = tf.cast(lower_bound(-top_scores, -scores - margin), tf.float32) + 1.0
     return tf.stack([scores, tf.math.log(rank), scores - top_scores[:, :1]], axis=2)
 
 
@@ -177,6 +177,11 @@ def newest_first(history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return recent, tf.reduce_sum(tf.cast(is_known, tf.int32), axis=1)
 
 
+def lower_bound(ascending: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Return what `tf.searchsorted` does for rows, in one operation instead of eleven."""
+    return tf.raw_ops.LowerBound(sorted_inputs=ascending, values=values)
+
+
 def _joined(candidates: tf.Tensor, near: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Return the value of each candidate among the neighbours of each event, 0 if it is none.
 
@@ -186,9 +191,9 @@ def _joined(candidates: tf.Tensor, near: tf.Tensor, values: tf.Tensor) -> tf.Ten
     batch, number = tf.unstack(tf.shape(candidates))
     num_events, num_near = near.shape[1:]
     flat = tf.reshape(near, [batch, num_events * num_near])
-    order = tf.argsort(candidates, axis=1)
-    ascending = tf.gather(candidates, order, batch_dims=1)
-    index = tf.minimum(tf.searchsorted(ascending, flat), number - 1)
+    descending, order = tf.math.top_k(-candidates, number)
+    ascending = -descending
+    index = tf.minimum(lower_bound(ascending, flat), number - 1)
     # A negative index is no candidate, so it matches nothing.
     matches = tf.where(tf.gather(ascending, index, batch_dims=1) == flat)
     row, column = (tf.cast(matches[:, axis], tf.int32) for axis in (0, 1))
@@ -199,7 +204,7 @@ def _joined(candidates: tf.Tensor, near: tf.Tensor, values: tf.Tensor) -> tf.Ten
         [batch, number, num_events],
     )
     # A candidate that is repeated has been found at one of its positions only.
-    found_at = tf.gather(order, tf.searchsorted(ascending, candidates), batch_dims=1)
+    found_at = tf.gather(order, lower_bound(ascending, candidates), batch_dims=1)
     return tf.gather(joined, found_at, batch_dims=1)
 
 

@@ -16,6 +16,7 @@ from models.ranking.features import (
     RankingFeatures,
     Retrieved,
     VectorsAt,
+    lower_bound,
     newest_first,
 )
 from models.ranking.tables import RankingTables
@@ -106,7 +107,7 @@ class RankingStage(tf.Module):
         own = tf.maximum(recent, 0)
         own_scores = tf.linalg.matvec(self._vectors_at(own), queries)
         ascending = tf.sort(tf.where(scores > NO_SCORE, found, -1), axis=1)
-        index = tf.minimum(tf.searchsorted(ascending, own), tf.shape(ascending)[1] - 1)
+        index = tf.minimum(lower_bound(ascending, own), tf.shape(ascending)[1] - 1)
         is_found = tf.gather(ascending, index, batch_dims=1) == own
         is_repeated = tf.reduce_any((own[:, :, None] == own[:, None, :]) & _IS_NEWER, axis=2)
         is_new = (recent >= 0) & ~is_found & ~is_repeated
