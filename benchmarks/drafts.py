@@ -2,7 +2,8 @@
 
 The folder contains DATA/interactions.csv.gz with the columns user_id, item_id and timestamp, and
 for beauty items.csv.gz with item_id and attributes; data sets that it lacks are skipped. The
-retriever alone is measured. `SETTINGS` are those of the published protocol; all others are drafted.
+retriever alone is measured, unless with `--set ranking.enabled=true`. `SETTINGS` are those of the
+published protocol; all others are drafted.
 
 Usage: python benchmarks/drafts.py [FOLDER] [--only DATA ...] [--set SETTING=VALUE ...] [--json]
 """
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._processes import ROOT, TWO_TOWER, run_pipeline
 from benchmarks._report import Row, options_parser, row, run
+from benchmarks.quality import ranking_rows
 
 _FROM_CUT = (
     "split.eval_from=2001-09-09T01:48:20",  # the times say only which events are held out
@@ -69,6 +71,8 @@ def rows(options: Any, folder: Path) -> Iterator[Row]:
                 of_model = bounds if ranker == "model" else ()
                 name = f"{data}: {metric} of {ranker}"
                 yield row(name, metrics[metric], "share", *of_model, larger_is_better=True)
+            runs = str(folder / data)
+            yield from ranking_rows(str(config), runs, summary["metrics"], metric)
         yield row(f"{data}: CPU of the training", summary["fit"]["cpu_seconds"], "s", FIT_CPU_S)
         yield row(f"{data}: epochs", summary["fit"]["epochs"], "")
 

@@ -112,12 +112,21 @@ ABLATIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]] =
         },
     ),
 }
+# A normal distribution has 95% of its mass within this many standard deviations.
+DEVIATIONS = 1.96
 # The gate rejects the model, so nothing is pushed. Popularity is the only baseline.
 FITTED_ONLY = ("evaluation.min_metrics={hit_rate@100: 1.0}", "evaluation.baselines=[popularity]")
 
 
 def standard_error(config: str, runs: str, ranker: str, metric: str, configured: bool) -> float:
-    """Return the standard error over queries of a metric in the newest evaluation.
+    """Return the standard error over queries of a metric (`event_gains`)."""
+    return error_over_queries(*event_gains(config, runs, ranker, metric, configured))
+
+
+def event_gains(
+    config: str, runs: str, ranker: str, metric: str, configured: bool
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return the gain of each held-out event in the newest evaluation, and its query.
 
     Args:
         config: The configuration.
@@ -136,7 +145,28 @@ def standard_error(config: str, runs: str, ranker: str, metric: str, configured:
     cases = pl.read_parquet(os.path.join(uri, CASES_FILE), columns=["query_id", column])
     gain = gains(metric, cases[column].cast(float).fill_null(np.inf).to_numpy())
     _, query = np.unique(cases["query_id"].to_numpy(), return_inverse=True)
-    return error_over_queries(gain, query)
+    return gain, query
+
+
+def ranking_rows(
+    config: str, runs: str, metrics: Mapping[str, Mapping[str, float]], metric: str
+) -> Iterator[Row]:
+    """Yield the gain of ranking over retrieval, which must exceed its interval; nothing without.
+
+    `metrics` are those by ranker, of which the list that is served is called `model`.
+    """
+    lists = ("ranked", "retrieved")
+    if not any(name in metrics for name in lists):
+        return
+    (ranked, query), (retrieved, _) = (
+        event_gains(config, runs, name if name in metrics else "model", metric, True)
+        for name in lists
+    )
+    gain = ranked - retrieved
+    error = error_over_queries(gain, query)
+    name = f"{Path(config).stem}: {metric} of the ranked list less retrieved"
+    must = DEVIATIONS * error
+    yield row(name, gain.mean(), "share", must, larger_is_better=True, standard_error=error)
 
 
 def error_over_queries(gain: npt.NDArray[np.float64], query: npt.NDArray[np.int64]) -> float:
@@ -173,6 +203,8 @@ def measured_rows(config: str, runs: str) -> Iterator[Row]:
                 larger_is_better=True,
                 standard_error=standard_error(config, runs, ranker, goal.metric, configured),
             )
+        if configured:
+            yield from ranking_rows(config, runs, summary["metrics"], goal.metric)
     model, cpu_s = summary["metrics"]["model"], summary["fit"]["cpu_seconds"]
     if config == "movielens_100k":
         reached = all(model[goal.metric] >= goal.must for goal in goals if goal.excluded)

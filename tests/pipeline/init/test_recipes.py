@@ -39,6 +39,12 @@ def test_frequent_candidates_have_their_own_embeddings_in_histories() -> None:
     assert "evaluation.exclude_seen" not in chosen
 
 
+def test_ranking_needs_about_3_000_events_to_learn_from() -> None:
+    few = replace(SESSIONS, num_events=29_999)
+    assert "ranking.enabled" not in _chosen(few)
+    assert _chosen(replace(few, num_events=30_000))["ranking.enabled"] is True
+
+
 @pytest.mark.parametrize("order_share", [None, 0.02])
 def test_events_without_order_are_sets(order_share: float | None) -> None:
     chosen = _chosen(replace(SESSIONS, order_share=order_share))
