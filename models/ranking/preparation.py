@@ -54,22 +54,21 @@ class Preparation:
         self._model, self._held_back, self._selectable = model, held_back, selectable
         self._exclude_seen = exclude_seen
         size, names = model.num_candidates, tuple(config.tasks)
-        self._tables = RankingTables.count(held_back.before, size)
         self._vectors = tf.constant(model.candidates(tf.range(size)))
         self.tasks = tuple(
             Task.of(name, task, labels)
             for (name, task), labels in zip(config.tasks.items(), held_back.labels.T, strict=True)
         )
-        self._task_features = None
+        task_features = None
         if self.tasks:
             found = held_back.estimates(held_back.is_kept, size)
             estimates = dict(zip(names, found, strict=True))
-            self._task_features = TaskFeatures(self.tasks, estimates, model.spec.query_id)
+            task_features = TaskFeatures(self.tasks, estimates, model.spec.query_id)
         self._stage = RankingStage(
-            self._tables,
+            RankingTables.count(held_back.before, size),
             self._vectors_at,
             exclude_seen=exclude_seen,
-            task_features=self._task_features,
+            task_features=task_features,
         )
         spec = model.spec
         # With the words of texts, the ranker learns its few events by heart: ndcg@10 on other
@@ -136,14 +135,8 @@ class Preparation:
         Targets that the retriever does not find have the largest integer.
         """
         embedded = ranker.of_candidates(self._model.candidate_features)
-        stage = RankingStage(
-            self._tables,
-            self._vectors_at,
-            exclude_seen=self._exclude_seen,
-            task_features=self._task_features,
-            ranker=ranker,
-            candidate_vectors=np.concatenate(embedded, axis=1) if embedded else None,
-        )
+        vectors = np.concatenate(embedded, axis=1) if embedded else None
+        stage = self._stage.with_ranker(ranker, vectors)
         sampler = self._sampler(num_candidates)
         found = [sampler.ranks(stage, queries) for queries in self._queries(targets)]
         return np.concatenate([np.zeros(0, np.int64), *found])

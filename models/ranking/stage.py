@@ -3,6 +3,7 @@
 Training, evaluation and serving all use this class, so they see the same candidates and features.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -75,18 +76,31 @@ class RankingStage(tf.Module):
         self.features = RankingFeatures(tables, vectors_at, repeats=not exclude_seen)
         self._vectors_at = vectors_at
         if ranker is not None:
-            # A Keras model must not be an attribute, because it would be saved with its own calls.
-            self._weights = ranker.variables
-            self._predict: Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]] = (
-                lambda inputs: ranker.predict(inputs)
-            )
-            self.tasks = tuple(ranker.tasks)
-            self._of_queries: Callable[[Known], list[tf.Tensor]] = lambda known: (
-                ranker.of_queries(known) if ranker.of_queries.names else []
-            )
-            self.reads_query |= bool(ranker.of_queries.names)
-            if candidate_vectors is not None:
-                self._candidate_vectors.append(tf.Variable(candidate_vectors, trainable=False))
+            self._add_ranker(ranker, candidate_vectors)
+
+    def with_ranker(
+        self, ranker: "Ranker", candidate_vectors: npt.NDArray[np.float32] | None
+    ) -> "RankingStage":
+        """Return a stage with a trained model and the same tables in memory."""
+        stage = copy.copy(self)
+        stage._add_ranker(ranker, candidate_vectors)
+        return stage
+
+    def _add_ranker(
+        self, ranker: "Ranker", candidate_vectors: npt.NDArray[np.float32] | None
+    ) -> None:
+        # A Keras model must not be an attribute, because it would be saved with its own calls.
+        self._weights = ranker.variables
+        self._predict: Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]] = lambda inputs: (
+            ranker.predict(inputs)
+        )
+        self.tasks = tuple(ranker.tasks)
+        self._of_queries: Callable[[Known], list[tf.Tensor]] = lambda known: (
+            ranker.of_queries(known) if ranker.of_queries.names else []
+        )
+        self.reads_query |= bool(ranker.of_queries.names)
+        vectors = [] if candidate_vectors is None else [candidate_vectors]
+        self._candidate_vectors = [tf.Variable(of, trainable=False) for of in vectors]
 
     def candidates(
         self, queries: tf.Tensor, recent: tf.Tensor, found: tf.Tensor, scores: tf.Tensor

@@ -4,6 +4,7 @@ A ranker that learns from events that its retriever or its tables have counted i
 hit_rate@20 on shop sessions was .464 instead of .578, and .521 without a ranker.
 """
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -90,6 +91,7 @@ def train_ranking_stage(
     )
     # Its tables and lists take as much memory as the new tables.
     del prepared, lists, inputs
+    gc.collect()
     tables = RankingTables.count(held_back.events, model.num_candidates)
     everything = held_back.estimates(np.ones_like(held_back.is_kept), model.num_candidates)
     report = {
