@@ -54,7 +54,7 @@ class Preparation:
         self._model, self._held_back, self._selectable = model, held_back, selectable
         self._exclude_seen = exclude_seen
         size, names = model.num_candidates, tuple(config.tasks)
-        self._vectors = tf.constant(model.candidates(tf.range(size)))
+        self._vectors = tf.constant(model.all_candidates())
         self.tasks = tuple(
             Task.of(name, task, labels)
             for (name, task), labels in zip(config.tasks.items(), held_back.labels.T, strict=True)

@@ -44,7 +44,7 @@ def holdout_ranks(
     Raises:
         DivergedError: A score is not finite.
     """
-    table = model.candidates(tf.range(model.num_candidates)).numpy()
+    table = model.all_candidates()
     rng = np.random.default_rng(seed)
     ranks = [np.zeros(0, np.int64)]
     for batch in batches:

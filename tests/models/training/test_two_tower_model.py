@@ -296,3 +296,11 @@ def test_a_query_without_history_is_answered_with_what_most_begin_with(similarit
     query = tower(tf.constant([tower.oov]), {}, tower.encode(tf.constant([[-1]])))
     scores = tf.matmul(query, model.candidates(tf.range(5)), transpose_b=True)
     assert int(tf.argmax(scores[0])) == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_blocks_of_candidates_have_the_vectors_of_all(size: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(two_tower_model, "_CANDIDATES_PER_BLOCK", size)
+    model = fitted("dot")
+    expected = model.candidates(tf.range(model.num_candidates))
+    np.testing.assert_array_equal(model.all_candidates(), expected)
