@@ -74,15 +74,18 @@ class HeldBackEvents:
             values: npt.NDArray[Any] = np.concatenate([part[key].values.numpy() for part in parts])
             return values
 
-        candidates, times, queries = map(flat, keys)
+        candidates, times = flat(keys[0]), flat(keys[1])
         lengths = np.concatenate([part[spec.candidate_id].row_lengths() for part in parts])
         events = TrainingEvents(candidates, times, np.concatenate(([0], np.cumsum(lengths))))
         rule = HoldBack.of(split, config.held_back_fraction, times)
         labels = [labels_of(task, flat(label_key(task))) for task in tasks]
-        weight_of = np.ones(len(candidates), np.float32)
+        shape = candidates.shape
+        weight_of, queries = np.broadcast_to(np.float32(1.0), shape), np.broadcast_to(0, shape)
+        if tasks:
+            queries = np.repeat(flat(keys[2]), lengths)
         if weights.keys:
             weight_of = np.concatenate([event_weights(part, weights).numpy() for part in parts])
-        types = np.full(len(candidates), -1, np.int32)
+        types = np.broadcast_to(np.int32(-1), shape)
         if spec.columns.event_types:
             types = np.concatenate(
                 [type_indices(part[EVENT_TYPE_KEY].values, spec).numpy() for part in parts]
@@ -93,7 +96,7 @@ class HeldBackEvents:
             events,
             rule,
             rule.is_kept(*ragged).values.numpy(),
-            np.repeat(queries, lengths),
+            queries,
             np.stack(labels, axis=1) if labels else np.zeros((len(times), 0), np.float32),
             weight_of,
             types,

@@ -65,7 +65,7 @@ class Preparation:
             estimates = dict(zip(names, found, strict=True))
             task_features = TaskFeatures(self.tasks, estimates, model.spec.query_id)
         self._stage = RankingStage(
-            RankingTables.count(held_back.before, size),
+            RankingTables.count(held_back.events, size, held_back.is_kept),
             self._vectors_at,
             exclude_seen=exclude_seen,
             task_features=task_features,

@@ -88,11 +88,21 @@ class RankingTables:
     similar_values: Floats
 
     @classmethod
-    def count(cls, events: TrainingEvents, num_candidates: int) -> "RankingTables":
-        """Count training events; candidates outside `0 … num_candidates - 1` are left out."""
-        known = (events.candidates >= 0) & (events.candidates < num_candidates)
-        if not known.all():
-            events = events.where(known)
+    def count(
+        cls,
+        events: TrainingEvents,
+        num_candidates: int,
+        mask: npt.NDArray[np.bool_] | None = None,
+    ) -> "RankingTables":
+        """Count the training events of a mask, by default all.
+
+        Candidates outside `0 … num_candidates - 1` are left out.
+        """
+        counted = (events.candidates >= 0) & (events.candidates < num_candidates)
+        if mask is not None:
+            counted &= mask
+        if not counted.all():
+            events = events.where(counted)
         over_time = _over_time(events, num_candidates)
         counts = np.bincount(events.candidates, minlength=num_candidates)
         events = events.newest(_MAX_EVENTS)
