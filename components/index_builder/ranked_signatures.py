@@ -29,6 +29,10 @@ from models.towers.saved_towers import SavedTowers
 RETRIEVE = "retrieve"
 RANK = "rank"
 RETRIEVAL_SCORES_KEY = "retrieval_scores"
+# An index finds one more candidate for each exclusion. With more, an approximate one also finds
+# better ones, which changes ranks. With the same number for any shorter history, an answer does not
+# depend on the other requests in its batch, to whose length its history is padded.
+_FEWEST_EXCLUSIONS = 1000
 
 
 class RankedRetrievalModel(RetrievalModel):
@@ -145,6 +149,9 @@ class RankedRetrievalModel(RetrievalModel):
             found = self._index.search(queries, tf.constant(self._num_ranked))
             return queries, history, *found, None
         hidden = tf.concat(parts, axis=1) if parts else history[:, :0]
+        if self._stage.exclude_seen:
+            missing = tf.maximum(_FEWEST_EXCLUSIONS - tf.shape(hidden)[1], 0)
+            hidden = tf.pad(hidden, [[0, 0], [0, missing]], constant_values=-1)
         found = restricted_search(self._index, queries, self._num_ranked, hidden, conditions)
         return queries, history, *found, hidden
 

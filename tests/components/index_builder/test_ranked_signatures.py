@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.index_builder import ranked_signatures
 from components.index_builder.build import build_retrieval_model
 from components.index_builder.config import IndexConfig
 from components.retrieval_evaluator.config import EvaluationConfig
@@ -213,9 +214,36 @@ def test_approximate_indexes_rank_what_they_find(make: Callable[..., Ranked], in
     assert_equal(answer, 0, ranked.best("user 1", HISTORY))
 
 
-def test_the_index_is_judged_by_the_ranked_list(
-    ranked: Ranked, make: Callable[..., Ranked], many_examples: str
+@pytest.mark.parametrize("backend", ["partitioned", "scann"])
+def test_an_answer_does_not_depend_on_the_length_of_other_histories(
+    make: Callable[..., Ranked], backend: str
 ):
+    settings = {
+        "leaves": 20,
+        "leaves_to_search": 4,
+        "recall_target": 0.01,
+        "max_hit_rate_loss": 1.0,
+    }
+    settings |= {"reorder": 40} if backend == "scann" else {}
+    ranked = make(backend=backend, exclude_seen=True, **settings)
+    alone = ranked.call("serving_default", ["user 1"], history=[HISTORY])
+    longer = [HISTORY, [f"item {number}" for number in range(60)]]
+    together = ranked.call("serving_default", ["user 1", "user 2"], history=longer)
+    for name, values in alone.items():
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(together[name][0], values[0], rtol=1e-4)
+        else:
+            assert together[name][0].tolist() == values[0].tolist()
+
+
+def test_the_index_is_judged_by_the_ranked_list(
+    ranked: Ranked,
+    make: Callable[..., Ranked],
+    many_examples: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    # With more, an index of this size would search all of its candidates.
+    monkeypatch.setattr(ranked_signatures, "_FEWEST_EXCLUSIONS", 0)
     leaves = {"leaves": 12, "leaves_to_search": 1}
     gate = {"recall_target": 0.01, "max_hit_rate_loss": 1.0}
     other = make(exclude_seen=ranked.exclude_seen, backend="partitioned", **leaves, **gate)
