@@ -350,6 +350,7 @@ def add_ranking_stage(
     weights: Mapping[str, float],
     *,
     exclude_seen: bool = False,
+    successors: int = 0,
     num_candidates: int = 5,
     rated: bool = False,
 ) -> None:
@@ -390,6 +391,7 @@ def add_ranking_stage(
         model="linear",
         num_candidates=num_candidates,
         exclude_seen=exclude_seen,
+        successors=successors,
         features=names,
         declared=declared,
         tasks=tasks,

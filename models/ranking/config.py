@@ -70,6 +70,13 @@ class RankingConfig(Settings):
         le=10_000,
         description="Number of candidates that the retriever gives to the ranker.",
     )
+    successors: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Number of candidates that are ranked too because they most often followed the "
+        "newest event of the history.",
+    )
     model: Literal["dcn", "linear"] = Field(
         "dcn", description="dcn: feature crosses (DCN-v2) and a small MLP. linear: a weighted sum."
     )

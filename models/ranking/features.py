@@ -127,6 +127,11 @@ class RankingFeatures(tf.Module):
             blocks.append(_of_positions(candidates, retrieved.recent))
         return tf.concat(blocks, axis=2)
 
+    def successors(self, candidates: tf.Tensor, number: int) -> tf.Tensor:
+        """Return the most frequent successors of `candidates` `[batch]`, -1 for missing ones."""
+        near = tf.gather(self._neighbours[0].read_value(), tf.maximum(candidates, 0))
+        return tf.where(candidates[:, None] >= 0, near[:, :number], -1)
+
     def _of_events(self, newest: tf.Tensor, candidates: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Return the features of rules, of co-occurrence, and of similarity to `newest` events."""
         own, is_event = tf.maximum(newest, 0), newest >= 0

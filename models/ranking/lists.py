@@ -113,9 +113,9 @@ class Sampler:
             top_scores, top = tf.math.top_k(scores, num_candidates)
             recent, length = newest_first(history)
             candidates, found = stage.candidates(queries, recent, top, top_scores)
-            if availability is not None:  # candidates of the history too
-                is_available = availability.take(candidates).at(times[:, None])
-                found = tf.where(is_available, found, NO_SCORE)
+            # The other candidates too must be selectable, available and, perhaps, not seen.
+            may_be = tf.gather(scores, candidates, batch_dims=1) > NO_SCORE
+            found = tf.where(may_be, found, NO_SCORE)
             return recent, length, top_scores, candidates, found
 
         signature = [

@@ -38,7 +38,7 @@ class Preparation:
         selectable: The candidates to rank `[num_candidates]`. They must not depend on the events
             that are held back: if the only cold candidates were those that are chosen later, the
             ranker would learn that cold ones are best.
-        config: The settings, of which only the tasks have an effect here.
+        config: The settings, of which only the tasks and the successors have an effect here.
         exclude_seen: See `StageSettings`.
     """
 
@@ -52,7 +52,7 @@ class Preparation:
         exclude_seen: bool,
     ) -> None:
         self._model, self._held_back, self._selectable = model, held_back, selectable
-        self._exclude_seen = exclude_seen
+        self._exclude_seen, self._successors = exclude_seen, config.successors
         size, names = model.num_candidates, tuple(config.tasks)
         self._vectors = tf.constant(model.all_candidates())
         self.tasks = tuple(
@@ -68,6 +68,7 @@ class Preparation:
             RankingTables.count(held_back.events, size, held_back.is_kept),
             self._vectors_at,
             exclude_seen=exclude_seen,
+            successors=config.successors,
             task_features=task_features,
         )
         spec = model.spec
@@ -85,6 +86,7 @@ class Preparation:
             **config.model_dump(include=ARCHITECTURE),
             num_candidates=config.num_candidates,
             exclude_seen=self._exclude_seen,
+            successors=self._successors,
             features=self._stage.names,
             declared=self._declared,
             tasks=self.tasks,

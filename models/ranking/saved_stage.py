@@ -38,6 +38,7 @@ class StageSettings(Settings):
         num_candidates: Number of candidates of the retriever.
         exclude_seen: Whether the history's candidates are never recommended. If not, they are
             ranked too, even if the retriever does not find them.
+        successors: See `RankingConfig`.
         features: Names of the computed features that the ranker was trained with.
         tasks: The tasks beside the next event.
         declared: Sizes of the tables of the declared features that it embeds; 0 for numbers.
@@ -49,6 +50,7 @@ class StageSettings(Settings):
     embedding_dimension: int = 4
     num_candidates: int
     exclude_seen: bool
+    successors: int = 0
     features: tuple[str, ...]
     declared: Mapping[str, int] = {}
     tasks: tuple[Task, ...] = ()
@@ -137,6 +139,7 @@ def load_stage(
         tables,
         vectors_at,
         exclude_seen=settings.exclude_seen,
+        successors=settings.successors,
         task_features=task_features,
         ranker=ranker,
         candidate_vectors=vectors,

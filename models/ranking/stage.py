@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from models.ranking.declared import join
 from models.ranking.features import (
-    NUM_RECENT,
     RankingFeatures,
     Retrieved,
     VectorsAt,
@@ -29,8 +28,6 @@ if TYPE_CHECKING:  # it takes a second to import
 # The score of a missing candidate.
 NO_SCORE = tf.float32.min
 
-# Whether column j of `newest_first` is a newer event than column i.
-_IS_NEWER = np.tri(NUM_RECENT, k=-1, dtype=bool)
 # A batch of queries: the transformed ID and features.
 Known: TypeAlias = Mapping[str, tf.Tensor]
 
@@ -50,7 +47,7 @@ class RankingStage(tf.Module):
     Args:
         tables: Tables with the same indices.
         vectors_at: Function that returns the vectors of candidates.
-        exclude_seen: See `models.ranking.saved_stage.StageSettings`.
+        exclude_seen, successors: See `models.ranking.saved_stage.StageSettings`.
         task_features: The features from estimates of tasks; None without tasks.
         ranker: The trained model; None while it is being trained.
         candidate_vectors: Embeddings of the declared features of the candidates by the ranker
@@ -63,12 +60,13 @@ class RankingStage(tf.Module):
         vectors_at: VectorsAt,
         *,
         exclude_seen: bool,
+        successors: int = 0,
         task_features: TaskFeatures | None = None,
         ranker: "Ranker | None" = None,
         candidate_vectors: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__()
-        self.exclude_seen = exclude_seen
+        self.exclude_seen, self._successors = exclude_seen, successors
         self.reads_query = task_features is not None
         self.tasks: tuple[Task, ...] = ()
         self._task_features = task_features
@@ -107,7 +105,8 @@ class RankingStage(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the candidates to rank and their scores by the retriever, both `[batch, n]`.
 
-        Without `exclude_seen`, these are the retriever's and, behind them, the history's. Missing
+        These are the retriever's; behind them, without `exclude_seen`, the history's; and then the
+        successors of the newest event, which may be candidates that may not be recommended. Missing
         candidates and repeated ones have the score `NO_SCORE`.
 
         Args:
@@ -116,15 +115,21 @@ class RankingStage(tf.Module):
             found: Candidates of the retriever `[batch, m]`.
             scores: Their scores by the retriever, best first.
         """
-        if self.exclude_seen:
+        others = [] if self.exclude_seen else [recent]
+        if self._successors:
+            others.append(self.features.successors(recent[:, 0], self._successors))
+        if not others:
             return found, scores
-        own = tf.maximum(recent, 0)
+        others = tf.concat(others, axis=1)
+        own = tf.maximum(others, 0)
         own_scores = tf.linalg.matvec(self._vectors_at(own), queries)
         ascending = tf.sort(tf.where(scores > NO_SCORE, found, -1), axis=1)
         index = tf.minimum(lower_bound(ascending, own), tf.shape(ascending)[1] - 1)
         is_found = tf.gather(ascending, index, batch_dims=1) == own
-        is_repeated = tf.reduce_any((own[:, :, None] == own[:, None, :]) & _IS_NEWER, axis=2)
-        is_new = (recent >= 0) & ~is_found & ~is_repeated
+        is_before = np.tri(own.shape[1], k=-1, dtype=bool)
+        is_same = others[:, :, None] == others[:, None, :]
+        is_repeated = tf.reduce_any(is_same & is_before, axis=2)
+        is_new = (others >= 0) & ~is_found & ~is_repeated
         own_scores = tf.where(is_new, own_scores, NO_SCORE)
         return tf.concat([found, own], axis=1), tf.concat([scores, own_scores], axis=1)
 
@@ -152,7 +157,7 @@ class RankingStage(tf.Module):
         """
         recent, length = newest_first(history)
         candidates, retrieval_scores = self.candidates(queries, recent, found, scores)
-        if qualifies is not None and not self.exclude_seen:
+        if qualifies is not None and (self._successors or not self.exclude_seen):
             retrieval_scores = tf.where(qualifies(candidates), retrieval_scores, NO_SCORE)
         retrieved = Retrieved(recent, length, scores)
         ranked = self.rank(retrieved, candidates, retrieval_scores, known)

@@ -27,6 +27,7 @@ _NOT_SEARCHED = {
     "ranking.enabled": "trials of the ranker are not comparable with those of the retriever",
     "ranking.held_back_fraction": "all trials are measured on the same events",
     "ranking.max_queries": "all trials are measured on the same events",
+    "ranking.successors": "all trials rank the same candidates of the retriever",
     "ranking.refit_retriever": "trials are measured before it",
     "ranking.tasks": "they decide what is served",
 }

@@ -21,7 +21,7 @@ from components.retrieval_evaluator.evaluation_queries import read_queries
 from components.retrieval_evaluator.two_stage_ranking import RANKED, Model
 from models.input.raw_examples import read_candidates, read_timelines, split_files
 from models.towers.saved_towers import SavedTowers
-from tests.builders import DESCRIBED_SPEC, add_ranking_stage
+from tests.builders import DESCRIBED_SPEC, add_ranking_stage, ranking_tables
 from tests.components.index_builder.conftest import FIELDS, assert_fields, history_source, padded
 
 K, NUM_RANKED = 10, 30
@@ -40,7 +40,7 @@ class Ranked:
 
     def __init__(self, folder: Path, towers: Any, embeddings: Any, examples: str, **options: Any):
         self.exclude_seen, ranked = options.pop("exclude_seen"), options.pop("ranked", True)
-        histories = options.pop("histories", None)
+        histories, self.successors = options.pop("histories", None), options.pop("successors", 0)
         shutil.copytree(towers.directory, folder / "towers")
         self.towers = replace(towers, directory=str(folder / "towers"))
         add_ranking_stage(
@@ -48,6 +48,7 @@ class Ranked:
             TIMELINES,
             WEIGHTS,
             exclude_seen=self.exclude_seen,
+            successors=self.successors,
             num_candidates=NUM_RANKED,
             rated=True,
         )
@@ -94,8 +95,12 @@ class Ranked:
         query = self.towers.embed(user, history, AGE)
         found = dict(self.towers.best(query, hidden, genres)[:NUM_RANKED])
         allowed = dict(self.towers.best(query, hidden, genres))
-        if not self.exclude_seen:
-            found |= {name: allowed[name] for name in history if name in allowed}
+        others = [] if self.exclude_seen else history
+        if known := [event for event in history if event in self.towers.ids]:
+            ids = self.towers.ids
+            successors = ranking_tables(TIMELINES, len(ids)).successors[ids.index(known[-1])]
+            others = [*others, *(ids[of] for of in successors[: self.successors] if of >= 0)]
+        found |= {name: allowed[name] for name in others if name in allowed}
         scores = {name: self.score(name, score, history) for name, score in found.items()}
         return sorted(scores.items(), key=lambda pair: -pair[1])[:K]
 
@@ -111,9 +116,14 @@ def make(
     return make
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["repeats", "exclude_seen"])
+@pytest.fixture(
+    scope="module",
+    params=[(False, 0), (True, 0), (True, 9)],
+    ids=["repeats", "exclude_seen", "successors"],
+)
 def ranked(request: pytest.FixtureRequest, make: Callable[..., Ranked]) -> Ranked:
-    return make(backend="exact", exclude_seen=request.param)
+    exclude_seen, successors = request.param
+    return make(backend="exact", exclude_seen=exclude_seen, successors=successors)
 
 
 def assert_equal(answer: Any, row: int, expected: list[tuple[str, float]]) -> None:
@@ -125,7 +135,7 @@ def assert_equal(answer: Any, row: int, expected: list[tuple[str, float]]) -> No
     assert_fields(answer)
 
 
-def test_the_best_candidates_and_the_history_are_ranked(ranked: Ranked):
+def test_the_best_candidates_the_history_and_successors_are_ranked(ranked: Ranked):
     histories = [HISTORY, [], ["item 9"]]
     users = ["user 1", "user 2", "nobody"]
     answer = ranked.call("serving_default", users, history=histories)

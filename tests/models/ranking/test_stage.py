@@ -55,6 +55,20 @@ def test_history_candidates_follow_those_of_the_retriever_once_each():
     np.testing.assert_allclose(values[0, 2], VECTORS[9] @ VECTORS[0], rtol=1e-5)
 
 
+def test_successors_follow_once_each_if_they_qualify():
+    stage = RankingStage(
+        TABLES, lambda index: tf.gather(VECTORS, index), exclude_seen=False, successors=4
+    )
+    first, second, third, fourth = TABLES.successors[9, :4].tolist()
+    recent, _ = newest_first(tf.constant([[second, 4, 9], [-1] * 3]))
+    found, scores = tf.constant([[third, 0], [1, 2]]), tf.constant([[3.0, NO_SCORE], [2.0, 1.0]])
+    queries = tf.constant(VECTORS[:2])
+    candidates, values = (of.numpy() for of in stage.candidates(queries, recent, found, scores))
+    wanted = [third, 9, 4, second, first, fourth]
+    assert candidates[0][values[0] > NO_SCORE].tolist() == wanted
+    assert candidates[1][values[1] > NO_SCORE].tolist() == [1, 2]
+
+
 def make_lists(features: Any, is_candidate: Any, candidates: Any, known: Any) -> Lists:
     """Return lists without labels, of targets that are found."""
     number = len(features)
