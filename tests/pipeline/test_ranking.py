@@ -29,6 +29,8 @@ SETTINGS: dict[str, Any] = {
     "ranking": {
         "enabled": True,
         "num_candidates": 25,
+        "successors": 3,
+        "refit_retriever": False,
         "epochs": 20,
         "tasks": {
             "rating": {"loss": "squared_error", "weight": 0.1},
@@ -106,6 +108,8 @@ def test_the_ranked_list_is_served_if_it_is_better(walks: tuple[Path, Any]):
     assert next(iter(importance)).startswith("rules")
     assert {"club", "price"} < importance.keys()
     folder = config.parent.parent / "runs" / "clubs" / "artifacts" / "Trainer" / "model_run"
+    # TensorBoard's logs: the retriever is trained only once.
+    assert [path.name for path in folder.glob("*/*") if path.is_dir()] == ["held_back"]
     [table] = folder.rglob("feature_importance.parquet")
     assert pq.read_table(table)["feature"].to_pylist() == [*importance]
     [table] = folder.rglob("feature_crosses.parquet")
