@@ -1,4 +1,4 @@
-"""What rankers learn from: a retriever and tables, and queries that neither of them has seen."""
+"""Preparation of lists to learn from: a retriever, tables, and queries that neither has seen."""
 
 from collections.abc import Iterator
 
