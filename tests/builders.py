@@ -115,6 +115,19 @@ def read_numbers(folder: Path) -> list[dict[str, list[float]]]:
     return sorted(rows, key=str)
 
 
+def read_examples(folder: Path) -> list[bytes]:
+    """Return the serialized Examples in GZIP TFRecords, sorted.
+
+    Their features are a map, which the processes of Beam write in different orders.
+    """
+    import tensorflow as tf
+
+    files = [str(path) for path in sorted(folder.iterdir())]
+    records = tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator()
+    parsed = map(tf.train.Example.FromString, records)
+    return sorted(example.SerializeToString(deterministic=True) for example in parsed)
+
+
 def examples_artifact(folder: Path, **splits: Sequence[Row]) -> Artifact:
     """Write Examples by split and return their artifact."""
     from tfx.types import artifact_utils, standard_artifacts
@@ -324,9 +337,10 @@ def export_known_towers(
     module = Towers()
     query, candidate = query_inputs(spec), candidate_inputs(spec)
     query = {name: query[name] for name in ("user", "age")}
+    candidate_features = {name: candidate[name] for name in ("item", "genres")}
     more = {
         TRANSFORM_QUERY: (module.transform_query, query),
-        TRANSFORM_CANDIDATE: (module.transform_candidate, candidate),
+        TRANSFORM_CANDIDATE: (module.transform_candidate, candidate_features),
     }
     save_towers(module, spec, module.embed_query, module.embed_candidate, directory, more)
     return towers
