@@ -34,9 +34,20 @@ from models.input.raw_inputs import query_inputs
 # Readers of a folder of Parquet files skip names with an underscore.
 REPORT_FILE = "_batch.json"
 _PREFIX, _SUFFIX = "recommendations-", ".parquet"
+# Options of glibc's `mallopt`: the number of heaps, the free memory at the end of a heap, and the
+# size of tensors outside of the heaps, which the second option would otherwise reduce to 128 KB.
+_MALLOC_OPTIONS = {-8: 2, -1: 16 << 20, -3: 32 << 20}
+
 
 # The workers of Beam's default runner are threads of this process, which share one model.
-_load = lru_cache(maxsize=1)(LoadedModel)
+@lru_cache(maxsize=1)
+def _load(model_path: str) -> LoadedModel:
+    # By default, glibc makes up to eight heaps per CPU, because there are many threads. Each keeps
+    # up to 64 MB of free memory, also after `malloc_trim`.
+    with contextlib.suppress(OSError, AttributeError):  # if the C library is not glibc
+        for option, value in _MALLOC_OPTIONS.items():
+            ctypes.CDLL(None).mallopt(option, value)
+    return LoadedModel(model_path)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ def batch(
         print_json({**report, "output": where, "model": str(chosen), "seconds": seconds})
     elif not Verbosity.quiet:
         say(f"queries   {report['num_queries']:,}, {report['num_unknown']:,} without events")
-        say(f"rows      {report['num_rows']:,} in {report['plan']['num_files']} files in {where}")
-        say(f"model     {chosen}")
+        number = report["plan"]["num_files"]
+        in_files = f"{number:,} file{'s' if number > 1 else ''} in {where}"
+        say(f"rows      {report['num_rows']:,} in {in_files}")
+        say(f"model     {str(chosen).removeprefix('model ')}")
         say(f"time      {seconds:.1f} s")

@@ -33,19 +33,21 @@ Indices = npt.NDArray[np.int64]
 class Queries:
     """Queries in the order of the lengths of their histories.
 
-    The history of a query is at most two ranges of the events that were read. It is copied only
-    when it is asked for, because the strings take most of the memory.
+    The history of a query is at most two ranges of the events that were read. Its strings are
+    copied only when they are asked for, because they would take most of the memory.
 
     Attributes:
         features: The query IDs and features by name, as ragged rows.
         events: The history and, if the model reads them, the event types, by the name of the input.
-            A tensor has all events that were read, `[num_events]`.
+            A tensor has the index in `texts` of all events that were read, `[num_events]`.
+        texts: The candidates or types of `events`, by the same names.
         starts: First event of each range, `[num_queries, 2]`; the older range is first.
         lengths: Number of events in each range, `[num_queries, 2]`.
     """
 
     features: Mapping[str, tf.RaggedTensor]
     events: Mapping[str, tf.Tensor]
+    texts: Mapping[str, tf.Tensor]
     starts: Indices
     lengths: Indices
 
@@ -69,14 +71,16 @@ class Queries:
             first = last
 
     def histories(self, rows: slice) -> dict[str, tf.RaggedTensor]:
-        """Return `events` as ragged rows, oldest first."""
+        """Return the history and the event types as ragged rows, oldest first."""
         lengths = self.lengths[rows]
         positions = _ranges(self.starts[rows], lengths)
         return {
             name: tf.RaggedTensor.from_row_lengths(
-                tf.gather(values, positions), lengths.sum(axis=1), validate=False
+                tf.gather(self.texts[name], tf.gather(indices, positions)),
+                lengths.sum(axis=1),
+                validate=False,
             )
-            for name, values in self.events.items()
+            for name, indices in self.events.items()
         }
 
     def inputs(self, spec: FeatureSpec, rows: slice) -> dict[str, tf.Tensor]:
@@ -109,8 +113,10 @@ def read_queries(
         IS_TARGET_KEY: tf.io.RaggedFeature(tf.int64),
         **parsing_of_features(spec.query_features),
     }
+    texts = {spec.candidate_id: _Texts()}
     if spec.columns.event_types:
         parsing[EVENT_TYPE_KEY] = tf.io.RaggedFeature(tf.string)
+        texts[EVENT_TYPE_KEY] = _Texts()
     examples: list[bytes] = []
     if requested is not None:
         ids = requested[spec.query_id].combine_chunks()
@@ -119,10 +125,35 @@ def read_queries(
     parts, targets = [], []
     for part in chain([without_events], parse_files(files, parsing)):
         targets.append(_sums(part.pop(IS_TARGET_KEY)))
-        parts.append(part)
+        indices = {
+            name: part[name].with_values(of.add(part[name].values)) for name, of in texts.items()
+        }
+        parts.append({**part, **indices})
     rows = {name: tf.concat([part[name] for part in parts], axis=0) for name in parts[0]}
     num_requested = None if requested is None else len(examples)
-    return _merge(rows, np.concatenate(targets), spec, num_requested)
+    found = {name: of.values for name, of in texts.items()}
+    return _merge(rows, found, np.concatenate(targets), spec, num_requested)
+
+
+class _Texts:
+    """The strings of several tensors, each of which is kept about once per tensor."""
+
+    def __init__(self) -> None:
+        self._parts: list[tf.Tensor] = []
+        self._size = 0
+
+    def add(self, strings: tf.Tensor) -> tf.Tensor:
+        """Add the strings of a tensor, and return their indices in `values`."""
+        distinct, indices = tf.unique(strings)
+        first = self._size
+        self._parts.append(distinct)
+        self._size += len(distinct)
+        return indices + first
+
+    @property
+    def values(self) -> tf.Tensor:
+        """The strings that were added."""
+        return tf.concat(self._parts, axis=0)
 
 
 def _sums(rows: tf.RaggedTensor) -> Indices:
@@ -133,18 +164,22 @@ def _sums(rows: tf.RaggedTensor) -> Indices:
 
 def _merge(
     rows: dict[str, tf.RaggedTensor],
+    texts: Mapping[str, tf.Tensor],
     targets: Indices,
     spec: FeatureSpec,
     num_requested: int | None,
 ) -> Queries:
     """Merge the rows of each query; the first `num_requested` rows have no events.
 
-    `targets` are the numbers of held-out events, `[num_rows]`.
+    `texts` are the strings that rows have as indices, and `targets` the numbers of held-out events,
+    `[num_rows]`.
     """
     events = rows.pop(spec.candidate_id)
     flat = {HISTORY_KEY: events.values}
+    strings = {HISTORY_KEY: texts[spec.candidate_id]}
     if EVENT_TYPE_KEY in rows:
         flat[HISTORY_TYPES_KEY] = rows.pop(EVENT_TYPE_KEY).values
+        strings[HISTORY_TYPES_KEY] = texts[EVENT_TYPE_KEY]
     ids = pa.array(rows[spec.query_id].values.numpy(), pa.binary()).dictionary_encode()
     codes: Indices = np.asarray(ids.indices, np.int64)
     lengths, starts = events.row_lengths().numpy(), events.row_starts().numpy()
@@ -167,6 +202,7 @@ def _merge(
     return Queries(
         {name: tf.gather(values, newest) for name, values in rows.items()},
         flat,
+        strings,
         np.stack([first[chosen], starts[newest]], axis=1),
         np.stack([older[chosen], lengths[newest]], axis=1),
     )
