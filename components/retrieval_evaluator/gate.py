@@ -11,17 +11,16 @@ from components.retrieval_evaluator.evaluate import Evaluation
 from components.retrieval_evaluator.rankers import LAST_BLESSED, MODEL
 
 _IMPROVE = "train longer (training.epochs), use a wider model (model.dimension) or more features"
+# If these checks fail, the model must become better.
+_IMPROVABLE = ("evaluation.min_metrics", "evaluation.min_lift", "evaluation.min_lift_over_last")
 _KS = "evaluation.ks"
-# Advice for the setting of a failed check.
+# Advice for the settings of other failed checks.
 _ADVICE = {
     "evaluation.split": "hold out events with the settings of `split`",
-    "evaluation.min_metrics": f"{_IMPROVE}, or lower evaluation.min_metrics",
     _KS: "add a smaller cutoff to evaluation.ks, or let queries choose from more candidates: use a "
     "larger catalogue or, if queries repeat candidates, evaluation.exclude_seen: false",
     "evaluation.baselines": "add baselines, or turn the check off with evaluation.min_lift: 0",
     "evaluation.min_queries": "hold out events of more queries, or lower evaluation.min_queries",
-    "evaluation.min_lift": f"{_IMPROVE}, or lower evaluation.min_lift",
-    "evaluation.min_lift_over_last": f"{_IMPROVE}, or lower evaluation.min_lift_over_last",
     "evaluation.max_overlap": "let the history matter more (model.history_encoder, fewer query "
     "features, or training.epochs), or raise evaluation.max_overlap",
     "evaluation.min_cold_share": "declare features that describe new candidates "
@@ -51,7 +50,10 @@ class Decision:
         failed = [check for check in self.checks if not check.passed]
         lines = [*map(str, failed), *self.problems]
         if failed:
-            advice = [_ADVICE[setting] for setting in dict.fromkeys(of.setting for of in failed)]
+            settings = list(dict.fromkeys(check.setting for check in failed))
+            lower = " and ".join(setting for setting in settings if setting in _IMPROVABLE)
+            advice = [f"{_IMPROVE}, or lower {lower}"] if lower else []
+            advice += [_ADVICE[setting] for setting in settings if setting not in _IMPROVABLE]
             lines.append(f"To change this: {'; '.join(advice)}.")
         return lines
 

@@ -32,7 +32,7 @@ def loadtest(
     timeout: _Seconds = 5.0,
     processes: Positive = 1,
     label: str | None = None,
-    version: int | None = None,
+    model: Model = Model(),
     tls: Tls = Tls(),
     as_json: bool = False,
 ) -> None:
@@ -57,7 +57,6 @@ def loadtest(
         timeout (SECONDS): Deadline of a request.
         processes: Processes that send requests. A fast server needs several.
         label (LABEL): Send requests to the version with this label.
-        version: Send requests to this version.
     """
     if concurrency is not None and rate is not None:
         raise typer.BadParameter("--concurrency and --rate are two kinds of load: choose one")
@@ -71,18 +70,18 @@ def loadtest(
     from serving.loadtest import LoadPlan, build_requests, drive_in_processes
 
     sampled = evaluation_queries(loaded, queries)
-    model = ModelChoice(loaded.serving.model_name, version, label)
+    asked = ModelChoice(loaded.serving.model_name, model.version, label)
     signatures = signature or [_SIGNATURE]
     options = tls.for_client()
-    answering = chosen_model(loaded, project.config, Model(version), target)
+    answering = chosen_model(loaded, project.config, model, target)
     with serving_target(loaded, answering, target) as address:
         with RetrievalClient(
-            address, model.name, model_version=version, version_label=label, tls=options
+            address, asked.name, model_version=asked.version, version_label=label, tls=options
         ) as client:
             metadata = client.metadata()
         requests = build_requests(
             metadata,
-            model,
+            asked,
             sampled,
             signatures,
             batch_size=batch,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Wide enough that lines are neither cut nor wrapped if the output is not a terminal.
 _PIPE_WIDTH = 10_000
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class Verbosity:
@@ -106,14 +107,16 @@ def log_to(log_path: Path) -> Iterator[TextIO]:
     with log_path.open("ab", buffering=0) as log, os.fdopen(os.dup(2), "w") as terminal:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        handlers: list[logging.Handler] = [logging.StreamHandler()]
+        handlers: list[logging.Handler] = [logging.FileHandler(log_path, encoding="utf-8")]
         if Verbosity.verbose:
             handlers.append(logging.StreamHandler(terminal))
-        logging.basicConfig(
-            level=logging.INFO,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-            handlers=handlers,
-        )
+        for handler in handlers:
+            handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+        root = logging.getLogger()
+        # A library may have configured logging before, as Beam does when it reads options.
+        before, level = root.handlers[:], root.level
+        root.handlers[:] = handlers
+        root.setLevel(logging.INFO)
         # Beam logs each unsupported type hint, which adds thousands of lines per run.
         logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
         logging.captureWarnings(True)
@@ -122,8 +125,9 @@ def log_to(log_path: Path) -> Iterator[TextIO]:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            if Verbosity.verbose:
-                logging.getLogger().removeHandler(handlers[-1])
+            root.handlers[:] = before
+            root.setLevel(level)
+            handlers[0].close()
             for descriptor, target in zip(saved, (1, 2), strict=True):
                 os.dup2(descriptor, target)
                 os.close(descriptor)

@@ -171,7 +171,7 @@ def _release(
     from pipeline.releases.model_config_file import ModelConfigFile
     from pipeline.releases.rollout import Rollout
     from serving.clients.model_admin import ModelAdmin
-    from serving.errors import ServingError
+    from serving.errors import ServingError, UnavailableError
 
     if servers.model_config_file is None:
         require_local(config, ", or name the server's file with --model-config-file")
@@ -190,7 +190,9 @@ def _release(
             with waiting(f"waiting for {', '.join(addresses)}"):
                 states = rollout.apply(wanted)
         except ServingError as error:
-            fail(f"{', '.join(addresses)}: {error.code_name}: {error}")
+            start = "; start a server with `two-tower serve`, or name one with --target"
+            advice = start if isinstance(error, UnavailableError) else ""
+            fail(f"{', '.join(addresses)}: {error.code_name}: {error}{advice}")
     _show(wanted, states, path, as_json)
 
 

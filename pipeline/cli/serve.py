@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.config.project import PipelineConfig
     from serving.clients.grpc_client import RetrievalClient
 
+_OR_RUN = ", or ask the model of a run that was not pushed with --run"
 _OR_TARGET = ", or name a server with --target"
 
 
@@ -122,7 +123,7 @@ def local_model(
         with log_to(log_path) as terminal, waiting("finding the model", terminal):
             return answering_model(config, run=options.run)
     if options.version is None and not pushed_versions(config.serving_dir):
-        fail_without_push(config, config_name, alternative)
+        fail_without_push(config, config_name, _OR_RUN + alternative)
     return answering_model(config, options.version)
 
 

@@ -53,6 +53,8 @@ class Choices:
         self._config, self._items, self._connect, self._run = config, items, connect, run
         self._lock = threading.Lock()
         self._started: OrderedDict[str, tuple[ExitStack, ServedModel, str]] = OrderedDict()
+        # The key of the version or run that is the default model, once that has started.
+        self._default: str | None = None
         self._baselines: dict[str, BaselineRanker] = {}
         newest = list(versions)[-_NUM_LISTED:][::-1]
         self.labels = {f"{_VERSION}{number}": f"version {number}" for number in newest}
@@ -87,6 +89,7 @@ class Choices:
             known = ", ".join(list(self.labels)[:5])
             raise ReleaseError(f"there is no model or baseline {key!r}; there are {known} …")
         with self._lock:
+            key = DEFAULT if key == self._default else key
             if key not in self._started:
                 while len(self._started) >= _MAX_STARTED:
                     oldest = next(of for of in self._started if of != DEFAULT)
@@ -97,6 +100,9 @@ class Choices:
                     client, answering = stack.enter_context(self._connect(version, run))
                     model = ServedModel(client, self._config, self._items)
                     self._started[key] = stack.pop_all(), model, str(answering)
+                if key == DEFAULT:
+                    version, run = answering.version, answering.run
+                    self._default = f"{_VERSION}{version}" if version else f"{_RUN}{run}"
             self._started.move_to_end(key)
             _, model, description = self._started[key]
         return model, description

@@ -164,7 +164,7 @@ def test_ten_days(project: Project) -> None:
     fourth = project.run()
     assert project.days(fourth) == ["2v1", "3v1", "4v1"]
     project.assert_served(fourth["pushed_version"], 4)
-    code, again, _ = project.command("run")
+    code, again, _ = project.command("run", "--detailed-exit-code")
     assert (code, again["skipped"]) == (4, True)
 
     # Day 5 is broken: the run stops and names the row, and yesterday's model stays.

@@ -82,13 +82,15 @@ def test_a_refusal_names_the_values_and_the_setting(
     assert advised in advice
 
 
-def test_a_refusal_on_two_counts_has_one_line_of_advice():
-    lines = gate({"min_metrics": {"ndcg@5": 0.2, "hit_rate@10": 0.9}}, num_queries=19).refusals
-    *refusals, advice = lines
-    assert len(refusals) == 3
+def test_a_refusal_on_several_counts_has_one_line_of_advice():
+    worse = compared("popularity", -0.01, 0.9)
+    minima = {"min_metrics": {"ndcg@5": 0.2, "hit_rate@10": 0.9}}
+    *refusals, advice = gate(minima, num_queries=19, best_baseline=worse).refusals
+    assert len(refusals) == 4
     assert not any("To change this" in line for line in refusals)
     assert advice.startswith("To change this: ")
-    assert advice.count("lower evaluation.min_metrics") == 1
+    assert advice.count("train longer") == 1
+    assert "or lower evaluation.min_metrics and evaluation.min_lift; " in advice
     assert advice.count("evaluation.min_queries") == 1
 
 

@@ -94,6 +94,7 @@ def test_a_wrong_setting_ends_with_its_message_and_no_traceback(two_tower: Comma
     [
         ("recommend", "--query-id", "1"),
         ("similar", "--candidate-id", "1"),
+        ("batch", "--output", "recommendations"),
         ("serve",),
         ("explore",),
         ("promote",),
@@ -116,8 +117,10 @@ def test_asking_before_a_push_or_without_a_local_folder_says_what_to_do(
     config = write_two_clubs(tmp_path, serving=serving)
     done = two_tower(*arguments, "--config", str(config))
     assert done.returncode == 1
-    for message in messages:
-        assert message in " ".join(done.stderr.split())
+    said = " ".join(done.stderr.split())
+    assert all(message in said for message in messages)
+    asks_one_model = arguments[0] not in ("serve", "promote")
+    assert ("with --run" in said) == (asks_one_model and not serving)
     assert not (tmp_path / "gs:").exists()
 
 

@@ -1,4 +1,5 @@
 import json
+import logging
 import math
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 import typer
 
 from pipeline.cli.options import Project, parse_filters, span_override, split_ids
-from pipeline.cli.output import new_table, print_json, print_table
+from pipeline.cli.output import log_to, new_table, print_json, print_table
 from tests.pipeline.two_clubs import write_two_clubs
 
 
@@ -47,6 +48,18 @@ def test_numbers_that_json_lacks_become_null(capsys: pytest.CaptureFixture[str])
         "b": [1.5, None],
         "c": {"d": [1, "NaN"]},
     }
+
+
+def test_progress_is_logged_even_if_a_library_has_configured_logging(tmp_path: Path) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level  # there are handlers, those of pytest
+    for text in ("epoch 1/2", "epoch é"):
+        with log_to(tmp_path / "logs" / "run.log"):
+            logging.getLogger("two_tower.progress").info(text)
+    assert (root.handlers, root.level) == (before, level)
+    first, second = (tmp_path / "logs" / "run.log").read_text(encoding="utf-8").splitlines()
+    assert first.endswith("INFO two_tower.progress: epoch 1/2")
+    assert second.endswith("epoch é")
 
 
 def test_ids_are_not_cut_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:

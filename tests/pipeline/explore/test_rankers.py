@@ -123,14 +123,14 @@ def test_models_start_when_asked_and_the_longest_unused_one_stops(
     @contextmanager
     def connect(version: int | None, run: str | None) -> Iterator[Any]:
         running.append(version)
-        yield client, AnsweringModel("", version, "newest")
+        yield client, AnsweringModel("", version or 4, "newest")
         running.remove(version)
 
     items = Items(config, Histories(config))
     with Choices(config, items, connect, [1, 2, 3, 4], None, has_runs=True) as choices:
         assert list(choices.labels)[:4] == ["version-4", "version-3", "version-2", "version-1"]
-        assert choices.ranker("")[1] == "newest"
-        for version in (1, 2, 1, 3):
+        assert choices.ranker("")[1] == "model version 4, newest"
+        for version in (1, 2, 4, 1, 3):  # version 4 has started as the default model
             choices.ranker(f"version-{version}")
         assert running == [None, 1, 3]
         with pytest.raises(ReleaseError, match="no model or baseline 'version-9'"):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from pipeline.cli import run as run_command
 from pipeline.cli.main import app
 from pipeline.config.project import PipelineConfig
+from pipeline.report.charts import charts
 from pipeline.report.page import render
 from pipeline.report.verdict import verdict
 from pipeline.runs.history import RunRecord
@@ -88,10 +89,17 @@ def test_the_page_shows_the_verdict_and_draws_every_chart(
         assert f"{metrics['coverage@10']:.4f}" in row.inner_text()
     for check in evaluation["gate"]["checks"]:
         assert check["text"] in text
+    card = page.inner_text("#card")
+    assert "Recommend candidates (item) to queries (user)" in card
+    assert "60 candidates, from 2001-09-09 to 2001-09-09" in card
+    assert f"tensorflow {facts['versions']['tensorflow']}" in card
     drawn = page.eval_on_selector_all("[data-chart]", "all => all.map(e => e.dataset.chart)")
     wanted = {"curve_hit_rate", "slices", "list_coverage", "loss", "latency", "volume", "map"}
     assert wanted < set(drawn)
     assert page.locator("[data-chart=map] path").count() >= 60
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert page.pdf().startswith(b"%PDF")
 
 
 def test_the_page_fits_a_telephone_in_the_dark(folder: Path, chromium: Any) -> None:
@@ -133,12 +141,34 @@ def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path:
         {"file": HOSTILE, "line": 1, "column": None, "value": HOSTILE, "reason": "bad"}
     ]
     hostile["data"]["rejected_rows"] = {"bad": 1}
+    of_slices = [found["metrics"] for values in slices.values() for found in values.values()]
+    measured = [hostile["evaluation"]["metrics"], hostile["evaluation"]["intervals"], *of_slices]
+    for by_ranker in measured:
+        by_ranker["last_blessed"] = by_ranker["model"]
+    hostile["training"]["history"] = [
+        {"epoch": n, "loss": 1 / n, "val_loss": 2 / n, "validation_metric": n} for n in (1, 2, 3)
+    ]
+    trials = [{"score": 0.1 * n, "values": {HOSTILE: n}} for n in (1, 2)]
+    hostile["tuning"] = {"metric": "ndcg@10", "trials": trials, "best": trials[1]["values"]}
+    trial = {"settings": {"leaves": 9, "reorder": 90}, "recall": 0.97, "query_us": 5.0}
+    hostile["index"] |= {"trials": [trial], "settings": trial["settings"]}
+    drifted = {"feature": HOSTILE, "measure": "share", "text": HOSTILE, "exceeded": True}
+    drifted |= {"value": 0.5, "threshold": 0.1, "relation": "at most"}
+    hostile["drift"] = {"reference": HOSTILE, "findings": [drifted]}
+    importance = {HOSTILE: {"value": 0.1, "low": 0.05, "high": 0.2}}
+    hostile["ranking"] = {"measured": {"importance": importance}, "crosses": {HOSTILE: 0.5}}
+    vocabularies = {HOSTILE: {"kept": 1, "new": 2, "gone": 3}}
+    hostile["warm_start"] = {"source": HOSTILE, "vocabularies": vocabularies}
     hostile["changes"] = {"since": HOSTILE, "settings": {HOSTILE: [None, HOSTILE]}}
     hostile["verdict"]["sentence"] = f"`{HOSTILE}`"
     hostile["warnings"] = [HOSTILE]
     file = tmp_path / "report.html"
     file.write_text(render(hostile), encoding="utf-8")
     page = look(chromium, file)
+    drawn = set(page.eval_on_selector_all("[data-chart]", "all => all.map(e => e.dataset.chart)"))
+    assert drawn == charts(hostile).keys()
+    assert {"validation", "trials", "index", "drift", "importance", "crosses"} < drawn
+    assert "last_blessed" in page.inner_text("[data-chart=curve_hit_rate]")
     assert page.locator("img").count() == 0
     assert page.locator(".verdict code").inner_text() == HOSTILE
     task = page.locator("table", has=page.locator("th:text-is('rmse')"))

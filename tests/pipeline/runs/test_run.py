@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,7 +47,8 @@ def test_the_summary_has_the_results_of_a_run(finished_run: dict[str, Any]) -> N
     # Popularity has 49 unseen items to choose from.
     assert finished_run["metrics"]["popularity"]["hit_rate@10"] < 0.35
     logs = finished_run["config_path"].parents[1] / "runs" / "clubs" / "logs"
-    assert (logs / f"{finished_run['run_id']}.log").stat().st_size > 1000
+    log = (logs / f"{finished_run['run_id']}.log").read_text(encoding="utf-8")
+    assert re.search(r"epoch 11/12  loss \d\.\d+  .*at most 0:00:\d\d left", log)
 
 
 def test_a_forced_run_takes_everything_from_the_cache_and_pushes_nothing_new(
