@@ -32,9 +32,6 @@ _REORDERS = (2, 3, 4, 8)
 # The searched part of the catalogue grows by this factor per step.
 _STEP = 1.15
 _SMALLEST_SHARE = 0.005
-# If the recall rises by less in two steps in a row, only the last step is still tried: something
-# else limits the recall, such as the number of rescored neighbours.
-_LEAST_GAIN = 0.00025
 # Standard errors by which the mean recall must exceed the target. If the true recall only equals
 # the target, about one sample of queries in seven hundred passes. So the gate, which measures other
 # queries, refuses few tuned indexes by chance.
@@ -222,28 +219,24 @@ def _tune(
     least_us: float,
     trials: list[Trial],
 ) -> tuple[Any | None, float]:
-    """Try the settings of each ladder until one reaches the target or is slower than the best.
+    """Find the first settings of each ladder that reach the target, unless they are too slow.
 
-    Trials are added to `trials`. Return the cheapest settings that take less than `least_us`
-    microseconds per query and reach the target, or None, and their time.
+    Recall and cost rise along a ladder, so it is bisected. Trials are added to `trials`. Return the
+    cheapest settings that take less than `least_us` microseconds per query and reach the target, or
+    None, and their time.
     """
     chosen = None
     for ladder in ladders:
-        rungs, best_recall, steps_without_gain = list(ladder), -math.inf, 0
-        while rungs:
-            index.settings = settings = rungs.pop(0)
+        low, high, limit_us = 0, len(ladder), least_us
+        while low < high:
+            middle = (low + high) // 2
+            index.settings = settings = ladder[middle]
             trial = _measure(index, vectors, exact)
             trials.append(trial)
-            if trial.query_us >= least_us:
-                break
-            if trial.reaches(recall_target):
+            is_slow, reaches = trial.query_us >= limit_us, trial.reaches(recall_target)
+            if reaches and trial.query_us < least_us:
                 chosen, least_us = settings, trial.query_us
-                break
-            gains = trial.recall >= best_recall + _LEAST_GAIN
-            steps_without_gain = 0 if gains else steps_without_gain + 1
-            best_recall = max(best_recall, trial.recall)
-            if steps_without_gain == 2:
-                del rungs[:-1]
+            low, high = (low, middle) if reaches or is_slow else (middle + 1, high)
     return chosen, least_us
 
 

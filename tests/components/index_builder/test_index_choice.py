@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -50,25 +51,24 @@ def test_a_higher_target_searches_more():
     assert low.settings["blocks_to_search"] < high.settings["blocks_to_search"]
 
 
-def test_if_more_leaves_gain_nothing_only_all_of_them_are_still_tried():
+def test_few_of_the_settings_are_tried():
     # Rescoring only k neighbours limits the recall, however many leaves are searched.
     choice = choose(backend="scann", leaves=300, reorder=K, recall_target=0.999)
     searched = [trial.settings["leaves_to_search"] for trial in choice.trials]
-    recalls = [trial.recall for trial in choice.trials]
     assert searched[-1] == 300
-    assert len(searched) < len(list(growing_parts(300)))
-    assert max(recalls[:-1]) > max(recalls) - 0.002
+    assert len(searched) <= math.ceil(math.log2(len(list(growing_parts(300))) + 1))
     assert choice.index.backend == "exact"
 
 
 def test_a_search_that_finds_fewer_than_k_is_not_counted_as_exact():
-    # One block of 32 cannot contain 50; a comparison with all candidates would be exact.
+    # Two or three blocks contain 5% of the best 50, but not 50 candidates for every query.
     choice = choose_index(
-        VECTORS, TUNING, IndexConfig(k=50, backend="partitioned", leaves=100, recall_target=0.5)
+        VECTORS, TUNING, IndexConfig(k=50, backend="partitioned", leaves=100, recall_target=0.05)
     )
-    assert choice.trials[0].num_short == len(TUNING)
-    assert choice.trials[0].recall < 0.9
-    assert choice.settings["blocks_to_search"] > 1
+    short = [trial for trial in choice.trials if trial.num_short]
+    assert [trial.settings["blocks_to_search"] for trial in short] == [2, 3]
+    assert short[0].recall > 0.05
+    assert choice.settings["blocks_to_search"] >= 4
 
 
 def test_configured_settings_are_not_tuned():
