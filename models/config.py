@@ -21,7 +21,7 @@ LOSS = "loss"
 _SVD_NEEDS: Mapping[str, Any] = {
     "history_encoder": "mean",
     "similarity": "dot",
-    "candidate_bias": True,
+    "candidate_bias": None,
     "candidate_id_embedding": True,
     "query_id_embedding": False,
     "share_candidate_ids": False,
@@ -95,9 +95,25 @@ class ModelConfig(Settings):
     # Measured on validation events of RetailRocket, recall@20: .505 with .07, .547 with .1, .542
     # with .15.
     temperature: float = Field(0.1, gt=0, le=10, description="cosine: divisor of the similarity.")
-    candidate_bias: bool = Field(
-        True, description="dot: learn a bias per candidate, which reflects its popularity."
+    # With cosine, a bias has raised hit_rate@10 of a log in which 1% of the candidates have 27% of
+    # the events from .353 to .390; where they have 11%, mrr@20 has fallen from .301 to .279.
+    candidate_bias: bool | None = Field(
+        None,
+        description="Learn a bias per candidate, which reflects its popularity. With "
+        "next_candidate, it starts from the logarithm of its number of events. Default: with dot "
+        "only.",
     )
+
+    candidate_age: bool = Field(
+        True,
+        description="next_candidate, with `candidates.available_from`: learn the influence of a "
+        "candidate's age on its score.",
+    )
+
+    @property
+    def has_candidate_bias(self) -> bool:
+        """Return True if candidates have a bias."""
+        return self.similarity == "dot" if self.candidate_bias is None else self.candidate_bias
 
     @property
     def encodes_history(self) -> bool:

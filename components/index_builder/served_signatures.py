@@ -149,7 +149,7 @@ class RetrievalModel(tf.Module):
             SERVING_DEFAULT: (self.recommend, query),
             RECOMMEND_EXCLUDING: (self.recommend_excluding, {**query, **exclude, **allow}),
             SIMILAR_CANDIDATES: (self.similar, {**candidate_id, **allow, **time}),
-            EMBED_QUERY: (lambda **inputs: towers[EMBED_QUERY](**inputs), query),
+            EMBED_QUERY: (lambda **inputs: towers[EMBED_QUERY](**_timed(inputs)), query),
             EMBED_CANDIDATE: (lambda **inputs: towers[EMBED_CANDIDATE](**inputs), candidate),
         }
 
@@ -173,7 +173,7 @@ class RetrievalModel(tf.Module):
             if allow_key(name) in rows
         ]
         if self._available is not None:
-            rows[TIME_KEY] = _moments(rows[TIME_KEY])
+            rows |= _timed(rows)
             conditions.append((self._available, rows[TIME_KEY]))
         return conditions
 
@@ -186,15 +186,18 @@ class RetrievalModel(tf.Module):
         return {name: tf.ensure_shape(of, [None, self._k]) for name, of in answer.items()}
 
 
-def _moments(times: tf.Tensor) -> tf.Tensor:
-    """Return epoch seconds `[batch]`, in which 0 and less are replaced by the present time."""
+def _timed(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Return inputs in which a time of 0 or less, if it is an input, is the present one."""
+    if TIME_KEY not in inputs:
+        return dict(inputs)
+    times = inputs[TIME_KEY]
     # Only if it is needed: TensorFlow cannot tell the time where it must be deterministic.
     now = tf.cond(
         tf.reduce_any(times <= 0),
         lambda: tf.cast(tf.timestamp(), tf.int64),
         lambda: tf.constant(0, tf.int64),
     )
-    return tf.where(times > 0, times, now)
+    return {**inputs, TIME_KEY: tf.where(times > 0, times, now)}
 
 
 def _with_ranks_checked(function: _Signature, tensors: Mapping[str, tf.TensorSpec]) -> _Signature:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from models.features.spec import (
+    AVAILABLE_FROM_KEY,
     HISTORY_KEY,
     HISTORY_TYPES_KEY,
     LARGEST_NUMBER,
@@ -28,8 +29,10 @@ def query_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
 
 
 def candidate_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:
-    """Return the inputs that describe a candidate: ID and features."""
-    return _of_candidates(spec, spec.candidate_features)
+    """Return the inputs that describe a candidate: ID, features, and when it is available from."""
+    times = spec.availability
+    age = {name: times[name] for name in (AVAILABLE_FROM_KEY,) if name in times}
+    return _of_candidates(spec, {**spec.candidate_features, **age})
 
 
 def catalogue_inputs(spec: FeatureSpec) -> dict[str, tf.TensorSpec]:

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from models.errors import TooFewEventsError
+from models.features.spec import TIMESTAMP_KEY
 from models.input.transformed_features import dense_features, pad_indices, parsing_spec
 from models.ranking.config import ARCHITECTURE, RankingConfig
 from models.ranking.held_back_events import HeldBackEvents, read_transformed
@@ -167,9 +168,12 @@ class Preparation:
         timeline = np.searchsorted(events.offsets, chosen, side="right") - 1
         first = 0
         names = [spec.query_id, *spec.context]
-        for parsed in read_transformed(held_back.files, parsing_spec(names, spec.query_features)):
+        times = [] if model.query_tower.age is None else [TIMESTAMP_KEY]
+        parsing = parsing_spec([*names, *times], spec.query_features)
+        for parsed in read_transformed(held_back.files, parsing):
             batch = {name: pad_indices(parsed[name]) for name in names}
             batch |= dense_features(parsed, spec.query_features)
+            batch |= {name: parsed[name].to_tensor() for name in times}
             last = first + int(batch[spec.query_id].shape[0])
             mine = slice(*np.searchsorted(timeline, (first, last)))
             for start in range(mine.start, mine.stop, step):

@@ -10,6 +10,7 @@ import tf_keras
 from models.config import ModelConfig
 from models.features.spec import FeatureSpec
 from models.features.vocabularies import FeatureSizes
+from models.towers.candidate_age import CandidateAge
 from models.towers.feature_encoder import FeatureEncoder, keep_mask
 from models.towers.history.base import HistoryEncoder
 from models.towers.history.mean_and_recency import MeanEncoder, RecencyEncoder
@@ -22,10 +23,12 @@ class CandidateTower(tf_keras.layers.Layer):
     """Tower that embeds candidates: ID embedding plus encoded features, then dense layers.
 
     With `candidate_bias`, the last coordinate of a candidate is its bias and that of a query is 1.
-    The score is then a plain dot product, which any index supports.
+    The score is then a plain dot product, which any index supports. `biases` `[num_candidates]` are
+    their initial values, by default 0.
 
     `known` `[sizes.candidates]` marks the candidates whose IDs were trained; the others have no ID
-    embedding and no bias. Default: all but the out-of-vocabulary one.
+    embedding and no bias. Default: all but the out-of-vocabulary one. With `age`, its coordinates
+    follow those of all else.
 
     Example:
         tower = CandidateTower(spec, sizes, ModelConfig(dimension=64), dropout=0.1)
@@ -39,26 +42,37 @@ class CandidateTower(tf_keras.layers.Layer):
         config: ModelConfig,
         dropout: float,
         known: npt.NDArray[np.bool_] | None = None,
+        age: CandidateAge | None = None,
+        biases: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__(name="candidate_tower")
+        self._age = age
         self._config = config
         self._dropout = dropout
         self.features = FeatureEncoder(
             spec.candidate_features, sizes.features, config.dimension, dropout
         )
         self.ids = _embedding(sizes.candidates, config.dimension, "candidate_id")
+        initial = "zeros"
+        if biases is not None:
+            initial = tf_keras.initializers.Constant(np.append(biases, 0.0)[:, None])
         self._biases = tf_keras.layers.Embedding(
-            sizes.candidates, 1, embeddings_initializer="zeros", name="candidate_bias"
+            sizes.candidates, 1, embeddings_initializer=initial, name="candidate_bias"
         )
         self._layers = _dense_layers(config.candidate_hidden_layers, config.dimension)
         self.oov = sizes.candidates - 1
         self._is_known = _known_or_all(known, sizes)
 
     def call(
-        self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
+        self,
+        ids: tf.Tensor,
+        features: Mapping[str, tf.Tensor],
+        seed: tf.Tensor | None = None,
+        starts: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Embed candidates, given as indices `[batch]` and features `[batch, n]`.
 
+        `starts` are the times from which they are available `[batch]`, which only an `age` needs.
         The result is `[batch, output_dimension]`. `seed`, `[2]` int32, switches on dropout.
         """
         known = tf.cast(tf.gather(self._is_known, ids), tf.float32)[:, None]
@@ -71,10 +85,14 @@ class CandidateTower(tf_keras.layers.Layer):
             vectors += id_vectors
         for layer in self._layers:
             vectors = layer(vectors)
+        scale = 1.0
         if self._config.similarity == "cosine":
-            return tf.math.l2_normalize(vectors, axis=-1)
-        if self._config.candidate_bias:
-            return tf.concat([vectors, self._biases(ids) * known], axis=-1)
+            # As queries are divided by the temperature, the sum of all is the bias.
+            vectors, scale = tf.math.l2_normalize(vectors, axis=-1), self._config.temperature
+        if self._config.has_candidate_bias:
+            vectors = tf.concat([vectors, self._biases(ids) * known * scale], axis=-1)
+        if self._age is not None:
+            vectors = tf.concat([vectors, self._age.of_candidates(starts)], axis=-1)
         return vectors
 
 
@@ -102,8 +120,10 @@ class QueryTower(tf_keras.layers.Layer):
         candidates: CandidateTower | None = None,
         catalogue: Mapping[str, tf.Tensor | tf.SparseTensor] | None = None,
         known: npt.NDArray[np.bool_] | None = None,
+        age: CandidateAge | None = None,
     ) -> None:
         super().__init__(name="query_tower")
+        self.age = age
         self.spec, self.config = spec, config
         self._dropout = dropout
         scale = config.query_feature_scale
@@ -140,7 +160,7 @@ class QueryTower(tf_keras.layers.Layer):
         # popular candidates. With candidate biases it is not needed, because the biases do that.
         # Adding it to every query instead reduced recall@20 on sessions by .012.
         self.start: tf.Variable | None = None
-        if config.similarity == "cosine" or not config.candidate_bias:
+        if config.similarity == "cosine" or not config.has_candidate_bias:
             initializer = tf_keras.initializers.RandomNormal(stddev=EMBEDDING_STDDEV)
             self.start = self.add_weight("start", [config.dimension], initializer=initializer)
         self.oov = sizes.queries - 1
@@ -230,12 +250,13 @@ class QueryTower(tf_keras.layers.Layer):
         features: Mapping[str, tf.Tensor],
         history: tf.Tensor,
         seed: tf.Tensor | None = None,
+        times: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Embed queries, given as indices `[batch]`, features `[batch, n]` and encoded histories.
 
         The result is `[batch, output_dimension]`. `history` is `[batch, dimension]`, or 0 without a
         history encoder. `seed`, `[2]` int32, switches on dropout. The out-of-vocabulary index has
-        no ID embedding.
+        no ID embedding. `times` are those of the queries `[batch]`, which only an `age` needs.
         """
         vectors = history + self._features(features, seed=seed)
         if self.config.query_id_embedding:
@@ -250,12 +271,16 @@ class QueryTower(tf_keras.layers.Layer):
             vectors = tf.where(is_empty, self.start, vectors)
         for layer in self._layers:
             vectors = layer(vectors)
-        if self.config.similarity == "cosine":
-            # Candidates keep unit length for the index, so only queries are divided by the
-            # temperature.
-            return tf.math.l2_normalize(vectors, axis=-1) / self.config.temperature
-        if self.config.candidate_bias:
-            return tf.concat([vectors, tf.ones_like(vectors[:, :1])], axis=-1)
+        is_cosine = self.config.similarity == "cosine"
+        if is_cosine:
+            vectors = tf.math.l2_normalize(vectors, axis=-1)
+        if self.config.has_candidate_bias:
+            vectors = tf.concat([vectors, tf.ones_like(vectors[:, :1])], axis=-1)
+        if is_cosine:
+            # Not candidates, so that their similarity to each other is a cosine, plus little.
+            vectors /= self.config.temperature
+        if self.age is not None:
+            vectors = tf.concat([vectors, self.age.of_queries(times)], axis=-1)
         return vectors
 
 

@@ -9,6 +9,7 @@ import tensorflow_transform as tft
 import tf_keras
 
 from models.features.spec import (
+    AVAILABLE_FROM_KEY,
     HISTORY_KEY,
     HISTORY_TYPES_KEY,
     MISSING_INDEX,
@@ -63,7 +64,7 @@ def export_towers(
     @tf.autograph.experimental.do_not_convert
     def embed_query(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = same_batch(inputs)
-        rows.pop(TIME_KEY, None)
+        times = rows.pop(TIME_KEY, None)
         types = None
         if spec.columns.event_types:
             types = _aligned_types(rows.pop(HISTORY_TYPES_KEY), rows[HISTORY_KEY], spec)
@@ -77,15 +78,16 @@ def export_towers(
             encoded = query_tower.encode(events, config.max_history, types, table)
         ids = _first(transformed[spec.query_id], query_tower.oov)
         features = dense_features(transformed, spec.request_features)
-        return {EMBEDDING_KEY: query_tower(ids, features, encoded)}
+        return {EMBEDDING_KEY: query_tower(ids, features, encoded, times=times)}
 
     @tf.autograph.experimental.do_not_convert
     def embed_candidate(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        raw = {name: to_sparse(values) for name, values in same_batch(inputs).items()}
-        transformed = transform_layer(raw)
+        rows = same_batch(inputs)
+        starts = rows.pop(AVAILABLE_FROM_KEY, None)
+        transformed = transform_layer({name: to_sparse(values) for name, values in rows.items()})
         ids = _first(transformed[spec.candidate_id], candidate_tower.oov)
         features = dense_features(transformed, spec.candidate_features)
-        return {EMBEDDING_KEY: candidate_tower(ids, features)}
+        return {EMBEDDING_KEY: candidate_tower(ids, features, starts=starts)}
 
     @tf.autograph.experimental.do_not_convert
     def transform_raw(
@@ -100,6 +102,9 @@ def export_towers(
     if ranked:
         query, candidate = query_inputs(spec), candidate_inputs(spec)
         query = {name: query[name] for name in (spec.query_id, *spec.query_features)}
+        candidate = {
+            name: candidate[name] for name in (spec.candidate_id, *spec.candidate_features)
+        }
         more = {
             TRANSFORM_QUERY: (
                 lambda **inputs: transform_raw(spec.query_id, spec.query_features, inputs),

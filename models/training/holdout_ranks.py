@@ -109,8 +109,8 @@ def embed_histories(
 ) -> npt.NDArray[np.float32]:
     """Embed queries with the ID and features of the `rows` of a batch, and the given histories.
 
-    `types` are the types of the events in the histories. If events have a context, `positions` are
-    those of the events in the batch whose context the queries have.
+    `types` are the types of the events in the histories. `positions` are those of the events in the
+    batch whose context and time the queries have, if these are inputs.
     """
     tower, config, spec = model.query_tower, model.config, model.spec
     encoded: tf.Tensor | float = 0.0
@@ -132,6 +132,9 @@ def embed_histories(
             },
         },
         encoded,
+        times=tf.gather_nd(batch[TIMESTAMP_KEY], tf.stack([rows, positions], axis=1))
+        if tower.age is not None
+        else None,
     )
     return np.asarray(vectors)
 

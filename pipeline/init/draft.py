@@ -145,13 +145,18 @@ def make_draft(
             "dwell time with --rating, and the event type with --event-type. Put features of "
             "candidates or queries into a file for --candidates or --queries"
         )
-    if known["fresh"].holds and not any(
-        each.feature for each in drafted if each.side == "candidate"
-    ):
-        hints.append(
-            f"{known['fresh'].because}. Only features can recommend these: give a catalogue with "
-            "--candidates"
-        )
+    if known["fresh"].holds:
+        because = known["fresh"].because
+        if not any(each.feature for each in drafted if each.side == "candidate"):
+            hints.append(
+                f"{because}. Only features can recommend these: give a catalogue with --candidates"
+            )
+        is_timed = any(each.setting == "available_from" for each in availability)
+        if known["order"].holds and not is_timed:
+            hints.append(
+                f"{because}. With the times of their publication as `candidates.available_from`, "
+                "the model learns how much newer candidates are preferred"
+            )
     chosen = choices(statistics, known)
     return Draft(columns, samples, times, rating_format, drafted, availability, chosen, hints)
 
@@ -184,6 +189,8 @@ def _statistics(
     ).unique()  # Duplicates are not counted, because ingestion drops them.
     num_events, num_queries = len(table), table["query"].n_unique()
     repeat_share = 1 - table.select("query", "candidate").n_unique() / num_events
+    counts = table["candidate"].value_counts()["count"].sort(descending=True)
+    head_share = int(counts.head(max(len(counts) // 100, 1)).sum()) / num_events
     order_share, fresh_share = None, 0.0
     if times is not None:
         moments = table.select("query", "time").n_unique()
@@ -192,7 +199,7 @@ def _statistics(
         first = pl.col("time").min().over("candidate")
         of_newest = table.with_columns(first=first).filter(pl.col("time") > newest)["first"]
         fresh_share = int((of_newest > newest).sum()) / max(len(of_newest), 1)
-    shares = repeat_share, order_share, fresh_share
+    shares = repeat_share, order_share, fresh_share, head_share
     if events.is_complete:
         return EventStatistics(num_events, num_queries, table["candidate"].n_unique(), *shares)
     # These numbers cannot be estimated from the first rows.

@@ -31,6 +31,7 @@ class EventStatistics:
         order_share: Share of events, except the first of each query, whose time differs from those
             of the others of the query. None without times.
         fresh_share: Share of the newest tenth of the events whose candidate has no earlier event.
+        head_share: Share of events of the 1% of the candidates that have most.
     """
 
     num_events: int
@@ -39,6 +40,7 @@ class EventStatistics:
     repeat_share: float = 0.0
     order_share: float | None = None
     fresh_share: float = 0.0
+    head_share: float = 0.0
 
 
 class Fact(NamedTuple):
@@ -75,6 +77,10 @@ def facts(statistics: EventStatistics, preset: str | None = None) -> dict[str, F
         ),
         # RetailRocket has 19 events per item and Amazon Beauty 16; MovieLens 100K has 59.
         "frequent": Fact(density >= 40, f"{density:,.0f} events per candidate"),
+        "concentrated": Fact(
+            statistics.head_share >= 0.2,
+            f"1% of the candidates have {statistics.head_share:.0%} of the events",
+        ),
         # Without times, ingestion drops repeated candidates as duplicates.
         "repeats": Fact(
             repeats >= 0.1,
@@ -99,13 +105,15 @@ def facts(statistics: EventStatistics, preset: str | None = None) -> dict[str, F
 class _Rule(NamedTuple):
     """Values of a setting for sets, and for sequences of rare and of frequent candidates.
 
-    None leaves the default. `reason` may contain what the fact in braces follows from.
+    None leaves the default. `reason` may contain what the fact in braces follows from. A rule with
+    `needs` only holds if this fact does.
     """
 
     of_sets: Any
     of_rare: Any
     of_frequent: Any
     reason: str
+    needs: str | None = None
 
 
 _RULES: Mapping[str, _Rule] = {
@@ -117,6 +125,7 @@ _RULES: Mapping[str, _Rule] = {
     "model.share_candidate_ids": _Rule(
         True, True, None, "{frequent}, so histories share the embeddings"
     ),
+    "model.candidate_bias": _Rule(None, True, None, "{concentrated}", needs="concentrated"),
     "training.objective": _Rule("reconstruct", "next_candidate", "next_candidate", "{order}"),
     "training.history_dropout": _Rule(
         0.5, 0.0, 0.0, "reconstruct predicts what it hides; next_candidate hides nothing"
@@ -138,7 +147,7 @@ def choices(statistics: EventStatistics, known: Mapping[str, Fact]) -> list[Choi
     rules = [
         Choice(setting, rule[column], rule.reason.format_map(because))
         for setting, rule in _RULES.items()
-        if rule[column] is not None
+        if rule[column] is not None and (rule.needs is None or known[rule.needs].holds)
     ]
     batch_size, epochs = (batches_of_sets, batches, batches_of_frequent)[column](statistics)
     if known["times"].holds:
@@ -170,11 +179,11 @@ def choices(statistics: EventStatistics, known: Mapping[str, Fact]) -> list[Choi
 def batches(statistics: EventStatistics) -> tuple[int, int]:
     """Return a batch size and a number of epochs for about 1,000 steps of up to 2,000 events.
 
-    The number of epochs is 3 to 20, or less if 3 epochs would need more than 20,000 steps. Tuned on
+    The number of epochs is 4 to 20, or less if 4 epochs would need more than 20,000 steps. Tuned on
     RetailRocket.
     """
     events_per_step = min(max(statistics.num_events / 50, 200), 2_000)
-    return _batches(statistics, events_per_step / _length(statistics), 9, (3, 20))
+    return _batches(statistics, events_per_step / _length(statistics), 9, (4, 20))
 
 
 def batches_of_frequent(statistics: EventStatistics) -> tuple[int, int]:

@@ -80,6 +80,7 @@ def test_without_id_embedding_candidates_of_one_genre_differ_in_bias_only():
         ({}, DIMENSION + 1),
         ({"candidate_bias": False}, DIMENSION),
         ({"similarity": "cosine"}, DIMENSION),
+        ({"similarity": "cosine", "candidate_bias": True}, DIMENSION + 1),
         ({"query_hidden_layers": (7, 5), "candidate_hidden_layers": (6,)}, DIMENSION + 1),
     ],
 )
@@ -95,6 +96,17 @@ def test_cosine_gives_candidates_unit_length_and_queries_the_temperature():
     tower = query_tower(similarity="cosine", temperature=0.25)
     vectors = queries(tower, [0, 1, 5], [[1], [2], [-1]])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1 / 0.25, rtol=1e-5)
+
+
+def test_a_bias_adds_to_the_cosine_and_hardly_to_the_similarity_of_candidates():
+    options = {"similarity": "cosine", "candidate_bias": True, "temperature": 0.25}
+    biases = np.linspace(0, 2, 9, dtype=np.float32)
+    tower = CandidateTower(SPEC, SIZES, config(**options), 0.0, biases=biases)
+    vectors = candidates(tower, [0, 8, 9], [0, 1, 1])
+    query = queries(query_tower(**options), [0], [[1]])[0]
+    cosines = 0.25 * vectors[:, :-1] @ query[:-1]
+    assert (np.abs(cosines) <= 1 + 1e-5).all()
+    np.testing.assert_allclose(vectors @ query, cosines / 0.25 + [0, 2, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_an_unknown_query_is_as_one_without_an_id():

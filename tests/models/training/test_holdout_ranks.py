@@ -32,7 +32,7 @@ class LastEvent:
 
     @property
     def query_tower(self) -> Any:
-        def tower(ids: tf.Tensor, features: Any, encoded: tf.Tensor) -> tf.Tensor:
+        def tower(ids: tf.Tensor, features: Any, encoded: tf.Tensor, times: None) -> tf.Tensor:
             return tf.stack([tf.ones_like(encoded), encoded, encoded * encoded], axis=1)
 
         def encode(events: tf.Tensor, newest: int, types: tf.Tensor) -> tf.Tensor:
@@ -40,7 +40,7 @@ class LastEvent:
             length = tf.reduce_sum(tf.cast(events >= 0, tf.int32), axis=1)
             return tf.cast(tf.gather(events, length - 1, batch_dims=1), tf.float32) + 1.0
 
-        tower.encode = encode  # type: ignore[attr-defined]
+        tower.encode, tower.age = encode, None  # type: ignore[attr-defined]
         return tower
 
 

@@ -64,8 +64,9 @@ def test_features_add_nothing_to_a_model_of_kind_svd(transformed: Transformed):
 def test_training_can_start_from_the_decomposition(
     fitting: Callable[..., Fitting], model: dict[str, Any]
 ) -> None:
-    # The two communities are the first two singular vectors.
-    run = fitting(model={"dimension": 2, **model}, start="svd", epochs=1, learning_rate=1e-6)
+    # The two communities are the first two singular vectors. The biases start from the counts.
+    model = {"dimension": 2, "candidate_bias": False, **model}
+    run = fitting(model=model, start="svd", epochs=1, learning_rate=1e-6)
     run.fit()
     for item in range(NUM_ITEMS):
         best = np.argsort(-scores(run, [item]))[:8]

@@ -213,7 +213,9 @@ def test_fresh_candidates_without_features_are_announced(shop: Path) -> None:
                            "time": range(1_700_000_000, 1_700_000_090)})  # fmt: skip
     events.write_csv(shop / "events.csv")
     result = CliRunner().invoke(APP, _arguments(shop, "--timestamp", "time", "--preset", "news"))
-    assert "hint: preset news. Only features can recommend these" in " ".join(result.output.split())
+    output = " ".join(result.output.split())
+    assert "hint: preset news. Only features can recommend these" in output
+    assert "hint: preset news. With the times of their publication" in output
 
 
 def test_columns_with_any_name_in_files_of_any_dialect(tmp_path: Path) -> None:

@@ -39,6 +39,13 @@ def test_frequent_candidates_have_their_own_embeddings_in_histories() -> None:
     assert "evaluation.exclude_seen" not in chosen
 
 
+def test_popular_candidates_have_a_bias() -> None:
+    assert "model.candidate_bias" not in _chosen(SESSIONS)
+    few_have_most = replace(SESSIONS, head_share=0.27)
+    assert _chosen(few_have_most)["model.candidate_bias"] is True
+    assert "model.candidate_bias" not in _chosen(replace(few_have_most, order_share=None))
+
+
 def test_ranking_needs_about_3_000_events_to_learn_from() -> None:
     few = replace(SESSIONS, num_events=29_999)
     assert "ranking.enabled" not in _chosen(few)
