@@ -50,14 +50,42 @@ def item_knn(cases: Any) -> Any:
     return implicit_lists(cases, CosineRecommender(K=5000))
 
 
-MODELS = {"als": als, "item_knn": item_knn}
+def sasrec(cases: Any) -> Any:
+    """SASRec of RecTools, of the size of our towers; the loss is that of a sampled softmax."""
+    from rectools.models import SASRecModel
+
+    model = SASRecModel(
+        n_factors=64, n_heads=2, session_max_len=50, loss="sampled_softmax", n_negatives=64,
+        epochs=int(cases["epochs"]), deterministic=True, recommend_torch_device="cpu",
+    )  # fmt: skip
+    model.fit(dataset(cases, "train"))
+    users = np.unique(cases["history_rows"])
+    found = model.recommend(
+        users, dataset(cases, "history"), int(cases["k"]), bool(cases["exclude_seen"])
+    )
+    lists = np.full((users.max() + 1, int(cases["k"])), -1)
+    lists[found["user_id"], found["rank"] - 1] = found["item_id"]
+    return lists
+
+
+def dataset(cases: Any, of: str) -> Any:
+    """Return the training events or the histories as a data set of RecTools, in their order."""
+    import pandas as pd
+    from rectools.dataset import Dataset
+
+    rows, items = cases[f"{of}_rows"], cases[f"{of}_items"]
+    columns = {"user_id": rows, "item_id": items, "weight": 1.0, "datetime": np.arange(len(rows))}
+    return Dataset.construct(pd.DataFrame(columns))
+
+
+MODELS = {"als": als, "item_knn": item_knn, "sasrec": sasrec}
 
 
 def main() -> None:
     """Fit the model in argument 1 and write its lists and costs."""
     name, path, output = sys.argv[1:]
     cases = dict(np.load(path))
-    importlib.import_module("implicit")
+    importlib.import_module(cases["package"].item())
     before, started = os.times(), time.monotonic()
     lists = MODELS[name](cases)
     after = os.times()

@@ -1,22 +1,32 @@
-"""Measure the configurations that `two-tower init` drafts for public data sets.
+"""Measure the configurations that `two-tower init` drafts for public and generated data sets.
 
 The folder contains DATA/interactions.csv.gz with the columns user_id, item_id and timestamp, and
 for beauty items.csv.gz with item_id and attributes; data sets that it lacks are skipped. The
 retriever alone is measured, unless with `--set ranking.enabled=true`. `SETTINGS` are those of the
 published protocol; all others are drafted.
 
+`news` and `shop` are generated (`_generated_logs.py`), and everything is drafted, also the ranking
+stage. What is served must be available, and candidates without training events must be found more
+often than by the baseline `content`.
+
 Usage: python benchmarks/drafts.py [FOLDER] [--only DATA ...] [--set SETTING=VALUE ...] [--json]
 """
 
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks._processes import ROOT, TWO_TOWER, run_pipeline
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from benchmarks._generated_logs import add_products, write_news, write_shop
+from benchmarks._processes import ROOT, TWO_TOWER, measure, run_pipeline
 from benchmarks._report import Row, options_parser, row, run
 from benchmarks.quality import ranking_rows
 
@@ -38,11 +48,17 @@ GOALS: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "lastfm": {"query_hit_rate@20": (0.288, 0.310), "query_ndcg@20": (0.288, 0.310)},
 }
 FIT_CPU_S = 180.0
+GENERATED: Mapping[str, tuple[Callable[[Path], None], str]] = {
+    "news": (write_news, "news"),
+    "shop": (write_shop, "purchases"),
+}
+NEW_PRODUCTS = 100_000
+_COLD = "hit_rate@100"
 
 
-def draft(data: str, source: Path, config: Path) -> None:
+def draft(data: str, source: Path, config: Path, preset: str | None = None) -> None:
     """Write the configuration that `two-tower init` drafts for a data set."""
-    inputs = {
+    inputs: dict[str, Any] = {
         "--events": source / data / "interactions.csv.gz",
         "--query-id": "user_id",
         "--candidate-id": "item_id",
@@ -51,6 +67,8 @@ def draft(data: str, source: Path, config: Path) -> None:
     }
     if (catalogue := source / data / "items.csv.gz").exists():
         inputs["--candidates"] = catalogue
+    if preset is not None:
+        inputs["--preset"] = preset
     words = [str(word) for option in inputs.items() for word in option]
     command = [sys.executable, "-W", "ignore", "-c", TWO_TOWER, "init", *words]
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
@@ -58,7 +76,10 @@ def draft(data: str, source: Path, config: Path) -> None:
 
 def rows(options: Any, folder: Path) -> Iterator[Row]:
     source = Path(options.folder).absolute()
-    for data in options.only or SETTINGS:
+    for data in options.only or (*SETTINGS, *GENERATED):
+        if data in GENERATED:
+            yield from generated_rows(data, folder, options.set)
+            continue
         if not (source / data).exists():
             print(f"{data} is skipped, because {source / data} does not exist", file=sys.stderr)
             continue
@@ -77,9 +98,66 @@ def rows(options: Any, folder: Path) -> Iterator[Row]:
         yield row(f"{data}: epochs", summary["fit"]["epochs"], "")
 
 
+def generated_rows(data: str, folder: Path, settings: list[str]) -> Iterator[Row]:
+    write, preset = GENERATED[data]
+    write(folder / data)
+    config = folder / f"{data}.yaml"
+    draft(data, folder, config, preset)
+    runs = folder / "runs" / data
+    summary = run_pipeline(str(config), runs, *settings)
+    (evaluation,) = runs.rglob("evaluation.json")
+    slices = json.loads(evaluation.read_text(encoding="utf-8"))["slices"]["candidate"]
+    number = sum(of["num_events"] for of in slices.values())
+    yield row(f"{data}: cold share of targets", slices["cold"]["num_events"] / number, "share")
+    cold = slices["cold"]["metrics"]
+    for ranker, metrics in cold.items():
+        must = cold["content"][_COLD] if (data, ranker) == ("news", "model") else None
+        name = f"{data}: {_COLD} of {ranker}, cold"
+        yield row(name, metrics[_COLD], "share", must, larger_is_better=True)
+    for ranker, metrics in summary["metrics"].items():
+        yield row(f"{data}: hit_rate@10 of {ranker}", metrics["hit_rate@10"], "share")
+    pushed = summary["pushed_version"]
+    passed = float(pushed is not None)
+    yield row(f"{data}: all gates passed", passed, "", 1.0, larger_is_better=True)
+    if passed:
+        version = Path(summary["serving_dir"]) / str(pushed)
+        share = unavailable_share(folder / data, version)
+        yield row(f"{data}: not available, of what is served", share, "share", 0.0)
+        if data == "shop":
+            add_products(folder / data / "items.csv.gz", NEW_PRODUCTS)
+            command = [sys.executable, "-c", TWO_TOWER, "index", "--config", str(config)]
+            command += ["--set", f"runs={runs}"]
+            spent = measure(command, {}, folder / "index.log")["process_wall_s"]
+            yield row(f"{data}: two-tower index, {NEW_PRODUCTS:,} new products", spent, "s", 60.0)
+    yield row(f"{data}: CPU of the training", summary["fit"]["cpu_seconds"], "s", FIT_CPU_S)
+
+
+def unavailable_share(data: Path, version: Path) -> float:
+    """Return the share of what is served now that is not available, for histories of 20 events."""
+    import numpy as np
+    import polars as pl
+
+    from components.index_builder.loaded_model import LoadedModel
+
+    catalogue = pl.read_csv(data / "items.csv.gz")
+    if "delisted_at" in catalogue.columns:
+        catalogue = catalogue.filter(pl.col("delisted_at").is_null())
+    available = {item.encode() for item in catalogue["item_id"]}
+    events = pl.read_csv(data / "interactions.csv.gz").sort("timestamp")
+    newest = events.group_by("user_id", maintain_order=True).agg(pl.col("item_id").tail(20))
+    model, served = LoadedModel(str(version)), []
+    for part in newest.iter_slices(256):
+        histories = [items + [""] * (20 - len(items)) for items in part["item_id"].to_list()]
+        queries = {"user_id": part["user_id"].to_list(), "history": histories}
+        served += model.answer("serving_default", queries)["candidate_ids"].ravel().tolist()
+    return float(np.mean([item not in available for item in served if item]))
+
+
 if __name__ == "__main__":
     parser = options_parser(__doc__)
     parser.add_argument("folder", nargs="?", default="data", help="folder of the data sets")
-    parser.add_argument("--only", nargs="*", choices=list(SETTINGS), help="only these data sets")
+    parser.add_argument(
+        "--only", nargs="*", choices=[*SETTINGS, *GENERATED], help="only these data sets"
+    )
     parser.add_argument("--set", nargs="*", default=[], help="further settings of the runs")
     run(parser, rows, "tensorflow", "tfx", "numpy")

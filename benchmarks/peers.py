@@ -31,7 +31,11 @@ Ints = npt.NDArray[np.int64]
 
 SCRIPT = ROOT / "benchmarks" / "_peer_models.py"
 # What is installed for each model.
-PACKAGES = {"als": ("implicit==0.7.3",), "item_knn": ("implicit==0.7.3",)}
+PACKAGES = {
+    "als": ("implicit==0.7.3",),
+    "item_knn": ("implicit==0.7.3",),
+    "sasrec": ("rectools[torch]==0.19.0",),
+}
 
 
 class Protocol(NamedTuple):
@@ -40,22 +44,36 @@ class Protocol(NamedTuple):
     Attributes:
         test_from: First second of the test events. None: the last event of each user is the test.
         metrics: The metrics, as `RankMetrics` names them.
+        is_rolling: Whether each test event is predicted from all events before it, which may be
+            predicted again, instead of all test events of a user from the training events.
+        sasrec_epochs: Number of epochs of SASRec; 0 without an order of the events.
     """
 
     test_from: int | None
     metrics: tuple[str, str]
+    is_rolling: bool = False
+    sasrec_epochs: int = 20
 
 
 LAST = Protocol(None, ("hit_rate@10", "ndcg@10"))
-SETS = Protocol(1_000_000_100, ("query_hit_rate@20", "query_ndcg@20"))
-DATA = {"beauty": LAST, "movielens_100k": LAST, "citeulike": SETS, "lastfm": SETS}
+SETS = Protocol(1_000_000_100, ("query_hit_rate@20", "query_ndcg@20"), sasrec_epochs=0)
+SESSIONS = Protocol(1_431_307_984, ("hit_rate@20", "mrr@20"), is_rolling=True, sasrec_epochs=3)
+DATA = {
+    "beauty": LAST,
+    "movielens_100k": LAST,
+    "citeulike": SETS,
+    "lastfm": SETS,
+    "retailrocket": SESSIONS,
+}
 K = 20
 
 
 def read_events(folder: Path) -> pl.DataFrame:
     """Return the events of a data set, in the order of time for each user."""
     (path,) = folder.glob("interactions.csv*")
-    events = pl.read_csv(path).rename({"movie_id": "item_id"}, strict=False)
+    events = pl.read_csv(path).rename(
+        {"movie_id": "item_id", "session_id": "user_id"}, strict=False
+    )
     columns = ("user_id", "item_id", "timestamp")
     return events.select(columns).sort("user_id", "timestamp", maintain_order=True)
 
@@ -72,16 +90,34 @@ def cases(events: pl.DataFrame, protocol: Protocol) -> dict[str, Any]:
         is_test.alias("is_test"),
     )
     train, test = events.filter(~pl.col("is_test")), events.filter("is_test")
-    of_train = {f"{name}_rows": train["user_id"].to_numpy() for name in ("train", "history")}
-    of_train |= {f"{name}_items": train["item_id"].to_numpy() for name in ("train", "history")}
+    history = train
+    if protocol.is_rolling:
+        history, test = _prefixes(test)
     return {
-        **of_train,
+        "train_rows": train["user_id"].to_numpy(),
+        "train_items": train["item_id"].to_numpy(),
+        "history_rows": history["user_id"].to_numpy(),
+        "history_items": history["item_id"].to_numpy(),
         "test_rows": test["user_id"].to_numpy(),
         "test_items": test["item_id"].to_numpy(),
         "num_items": int(events["item_id"].max()) + 1,  # type: ignore[arg-type]
         "k": K,
-        "exclude_seen": True,
+        "exclude_seen": not protocol.is_rolling,
+        "epochs": protocol.sasrec_epochs,
     }
+
+
+def _prefixes(test: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the events before each test event but the first of a user, and these test events.
+
+    Both have the number of the test event as `user_id`.
+    """
+    numbered = test.with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
+    targets = numbered.filter(pl.int_range(pl.len()).over("user_id") > 0)
+    pairs = targets.join(numbered, on="user_id", suffix="_before")
+    before = pairs.filter(pl.col("row_before") < pl.col("row")).sort("row", "row_before")
+    history = before.select(user_id="row", item_id="item_id_before")
+    return history, targets.select("item_id", user_id="row")
 
 
 def metrics(lists: Ints, rows: Ints, items: Ints) -> RankMetrics:
@@ -91,9 +127,14 @@ def metrics(lists: Ints, rows: Ints, items: Ints) -> RankMetrics:
     return RankMetrics(ranks, rows, rows, items)
 
 
+def package(model: str) -> str:
+    """Return the name of the package with a model, without its version and extras."""
+    return PACKAGES[model][0].partition("=")[0].partition("[")[0]
+
+
 def interpreter(model: str, folder: Path) -> str:
     """Return the Python of the environment with the library of a model, which is created once."""
-    home = folder / PACKAGES[model][0].partition("=")[0].partition("[")[0]
+    home = folder / package(model)
     python = home / "bin" / "python"
     if not python.exists():
         venv.create(home, with_pip=True)
@@ -106,7 +147,7 @@ def peer_rows(
 ) -> Iterator[Row]:
     """Fit a model of another library, and yield its metrics and cost."""
     path, output = folder / f"{data}.npz", folder / f"{data}_{model}"
-    np.savez(path, **found)
+    np.savez(path, package=package(model), **found)
     # implicit starts its own threads, and those of OpenBLAS would only slow it down.
     variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     command = [python, "-W", "ignore", SCRIPT, model, path, output]
@@ -130,6 +171,8 @@ def rows(options: Any, folder: Path) -> Iterator[Row]:
             continue
         found = cases(read_events(source), DATA[data])
         for model in options.models or PACKAGES:
+            if model == "sasrec" and not DATA[data].sasrec_epochs:
+                continue
             python = interpreter(model, options.environments or folder)
             yield from peer_rows(data, model, python, found, folder)
 
