@@ -110,6 +110,23 @@ def test_the_page_fits_a_telephone_in_the_dark(folder: Path, chromium: Any) -> N
     assert line.evaluate("e => getComputedStyle(e).stroke") != "none"
 
 
+def test_a_long_setting_of_a_failed_check_fits_a_telephone(
+    facts: dict[str, Any], chromium: Any, tmp_path: Path
+) -> None:
+    refused = copy.deepcopy(facts)
+    refused["run"] |= {"state": "refused", "gates": {"evaluation": "refused"}}
+    setting = "evaluation.min_slice_metrics.feature_of_the_candidate.hit_rate@10"
+    text = f"{setting.replace('.', '_')} is 0.1, but must be at least 0.2"
+    refused["evaluation"]["gate"]["checks"] += [{"passed": False, "text": text, "setting": setting}]
+    vocabularies = {setting: {"kept": 100_000, "new": 20_000, "gone": 3_000}}
+    refused["warm_start"] = {"source": setting, "vocabularies": vocabularies}
+    refused["verdict"] = verdict(refused)
+    file = tmp_path / "report.html"
+    file.write_text(render(refused), encoding="utf-8")
+    page = look(chromium, file, width=360)
+    assert page.locator(f"td code:text-is('{setting}')").is_visible()
+
+
 def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path: Path) -> None:
     hostile = copy.deepcopy(facts)
     example = hostile["examples"][0]
