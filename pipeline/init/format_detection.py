@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from components.interactions.rows import column_types
 from components.interactions.rows.missing_words import MISSING_WORDS
 from components.interactions.rows.text_formats import parsed_lists, plain_numbers
 from components.interactions.rows.time_formats import (
@@ -20,6 +19,8 @@ from components.interactions.rows.time_formats import (
     check_timestamp_unit,
     show_time,
 )
+from components.interactions.rows.times import time
+from components.interactions.rows.values import text
 from models.features.spec import ListFormat
 from pipeline.errors import InitError
 
@@ -264,7 +265,7 @@ def _name_pattern(found: re.Match[str]) -> str:
 
 def _times(values: pl.Series, unit: str) -> tuple[Any, Any]:
     """Return the times in microseconds, and whether each of them could be read."""
-    found = column_types.time(values.to_arrow(compat_level=pl.CompatLevel.oldest()), unit)
+    found = time(values.to_arrow(compat_level=pl.CompatLevel.oldest()), unit)
     return np.asarray(found.array), ~np.any([mask for _, mask in found.faults], axis=0)
 
 
@@ -277,4 +278,4 @@ def _numbers(values: pl.Series, number_format: str | None) -> pl.Series:
 
 
 def _strings(values: pl.Series) -> Any:
-    return column_types.text(values.to_arrow(compat_level=pl.CompatLevel.oldest())).array
+    return text(values.to_arrow(compat_level=pl.CompatLevel.oldest())).array

@@ -9,7 +9,7 @@ from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.config.file import load
-from pipeline.config.project import BeamConfig
+from pipeline.config.sections import BeamConfig
 from tests.pipeline.two_clubs import ROOT
 
 FILES = sorted((ROOT / "deploy" / "beam").glob("*.yaml"))

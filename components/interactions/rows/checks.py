@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.interactions.config import IngestConfig
-from components.interactions.rows import column_types
-from components.interactions.rows.column_types import Values
+from components.interactions.rows import column_types, times
+from components.interactions.rows.values import Values, text
 from components.interactions.sources.block import CONFLICT, BadRow, Block, show_value
 from components.interactions.sources.columns import FILE, LINE, SourceColumn, source_columns
 from components.interactions.sources.files import DEFAULT_BLOCK_BYTES, SourceFile, read_blocks
@@ -132,7 +132,7 @@ def _convert(
         separator = None if column.list_format else column.separator
         raw = column_types.without_words(raw, missing_values, separator)
     if column.kind == "text":
-        return column_types.text(raw)
+        return text(raw)
     if column.kind == "categorical":
         return column_types.categorical(
             raw,
@@ -148,9 +148,9 @@ def _convert(
     if column.kind in ("id", "event_type"):
         return column_types.identifier(raw, column.normalizations)
     if column.kind == "time":
-        return column_types.time(raw, unit)
+        return times.time(raw, unit)
     if column.kind == "datetime":
-        return column_types.optional_seconds(raw, unit)
+        return times.optional_seconds(raw, unit)
     return column_types.number(raw, column.number_format, required=column.kind == "rating")
 
 

@@ -9,7 +9,8 @@ import polars as pl
 import pyarrow as pa
 
 from components.interactions.errors import NoInputError, QueryError, UnreadableFileError
-from components.interactions.rows.column_types import text, time
+from components.interactions.rows.times import time
+from components.interactions.rows.values import text
 from components.interactions.sources.block import BadRow
 from components.interactions.sources.columns import accepts, check_same_columns
 from components.interactions.sources.files import SourceFile, inspect_files, read_blocks

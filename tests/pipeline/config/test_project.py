@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipeline.config.file import load
-from pipeline.config.project import BeamConfig
+from pipeline.config.sections import BeamConfig
 from pipeline.errors import ConfigError
 from tests.pipeline.two_clubs import ROOT
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.interactions.rows import column_types
+from components.interactions.rows.times import time
 from models.features.spec import ColumnsConfig
 from pipeline.errors import InitError
 from pipeline.init.column_profile import likely_time_column, profile
@@ -62,7 +63,7 @@ def test_detected_times_are_the_times_that_were_written(
         moments = [m - (m - EPOCH) % step for m in moments]
     values = [written(moment, pattern) for moment in moments]
     found = find_times(pl.Series("t", values))
-    times = column_types.time(pl.Series(values).to_arrow().cast("string"), found.unit)
+    times = time(pl.Series(values).to_arrow().cast("string"), found.unit)
     assert not any(mask.any() for _, mask in times.faults)
     expected = [(moment - EPOCH) // timedelta(microseconds=1) for moment in moments]
     assert times.array.to_pylist() == expected
