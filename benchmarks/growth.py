@@ -5,14 +5,14 @@ with `--full`, with one item per 20 events. The configuration is drafted by `two
 component runs in a new process, as orchestrators start it. CPU time includes all threads and child
 processes, but not imports. Memory is the peak resident size of all processes, including imports.
 
-Usage: python benchmarks/growth.py [--json] [--full] [--only PART]
+Usage: python benchmarks/growth.py [--json] [--full] [--only PART] [--set SETTING=VALUE ...]
 """
 
 import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,9 @@ COMMAND = (sys.executable, "-W", "ignore", "-c", TWO_TOWER)
 class Log:
     """A synthetic log, its project, and the measurements of the project's components."""
 
-    def __init__(self, folder: Path, num_events: int) -> None:
+    def __init__(self, folder: Path, num_events: int, settings: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.settings = (PASS_THE_GATE, *settings)
         self.events, catalogue = write_log(folder / "log", num_events)
         self.config = folder / "growth.yaml"
         inputs = {
@@ -73,7 +74,7 @@ class Log:
         """Measure the components that were not measured before; return those in `names`."""
         new = [name for name in names if name not in self._measured]
         self._measured |= measure_components(
-            self.folder / "stages", new, self.config, PASS_THE_GATE
+            self.folder / "stages", new, self.config, *self.settings
         )
         return {name: self._measured[name] for name in names}
 
@@ -188,9 +189,9 @@ def _model_rows(log: Log, label: str) -> Iterator[Row]:
     """Yield the numbers of epochs and queries, which the times depend on, and the hit rates."""
     settings = yaml.safe_load(log.config.read_text())
     yield row(f"epochs_{label}", settings["training"]["epochs"], "epochs")
-    (ranker,) = (log.folder / "runs").glob("*/artifacts/Trainer/model_run/*/ranking.json")
-    ranking_s = json.loads(ranker.read_text())["cpu_seconds"]
-    yield row(f"ranking_cpu_{label}", ranking_s, "s")  # counts, features and fit, within Trainer
+    for ranker in (log.folder / "runs").glob("*/artifacts/Trainer/model_run/*/ranking.json"):
+        ranking_s = json.loads(ranker.read_text())["cpu_seconds"]
+        yield row(f"ranking_cpu_{label}", ranking_s, "s")  # counts, features and fit in Trainer
     reports = (log.folder / "runs").glob("*/artifacts/RetrievalEvaluator/evaluation/*/*.json")
     evaluation = json.loads(next(reports).read_text())
     yield row(f"queries_{label}", evaluation["num_evaluation_queries"], "queries")
@@ -233,7 +234,7 @@ def rows(options: Any, folder: Path) -> Iterator[Row]:
     if parts == ["step"]:
         return
     labels = ["1m"] if parts == ["stock"] else [*SIZES][: 3 if options.full else 2]
-    logs = {label: Log(folder / label, SIZES[label]) for label in labels}
+    logs = {label: Log(folder / label, SIZES[label], options.set) for label in labels}
     if "stock" in parts:
         yield from stock_rows(logs["1m"])
     if "pipeline" in parts:
@@ -244,4 +245,5 @@ if __name__ == "__main__":
     parser = options_parser(__doc__)
     parser.add_argument("--full", action="store_true", help="add ten million events (90 min)")
     parser.add_argument("--only", choices=PARTS, help="measure only this part")
+    parser.add_argument("--set", nargs="*", default=[], help="settings of the components")
     run(parser, rows, "tfx", "apache-beam", "tensorflow", "scann", "pyarrow", "polars")

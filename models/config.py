@@ -316,7 +316,7 @@ class TuningConfig(Settings):
         default_factory=dict,
         description="Values by setting, such as model.dimension: a list, or a mapping with min, "
         "max and optionally `scale: log`. The values of `recipe` are sets of settings, such as "
-        "[{}, {model.kind: svd, model.dimension: 512}]; {} is the configuration as it is.",
+        "[{}, {model.kind: svd, model.dimension: 512}]; {} changes nothing.",
     )
     algorithm: Literal["random", "bayesian", "hyperband"] = Field(
         "random",

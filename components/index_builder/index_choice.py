@@ -138,7 +138,7 @@ def _approximate(
         index.end_tuning()
         return IndexChoice(index, asdict(settings), "as configured")
     if not len(tuning_queries):
-        return _exact_instead(vectors, f"there are no queries to tune {backend} with")
+        return _exact_instead(vectors, f"{backend} cannot be tuned without queries")
     exact = exact_answers(vectors, tuning_queries, config.k)
     trials: list[Trial] = []
     chosen, least_us = None, math.inf

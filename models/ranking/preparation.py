@@ -133,7 +133,7 @@ class Preparation:
         return concatenated(samples)
 
     def ranks(self, ranker: Ranker, targets: Ints, num_candidates: int) -> Ints:
-        """Return the rank, from 1, of each target among all candidates, as they are served.
+        """Return the rank, from 1, of each target in the served order of all candidates.
 
         Targets that the retriever does not find have the largest integer.
         """
