@@ -73,6 +73,7 @@ def running_model_server(
     with tempfile.TemporaryDirectory(prefix="model_server_") as scratch:
         log = Path(log_path) if log_path is not None else Path(scratch, "log")
         log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()  # a standby process opens it only after its imports
         ready_file = Path(scratch, "ready.json")
         flags = [
             f"--model_name={model_name}",

@@ -50,6 +50,16 @@ def test_a_server_that_is_not_ready_in_time_is_reported_and_ended(tmp_path: Path
     assert time.monotonic() - started_at < 10
 
 
+def test_a_standby_process_that_is_not_ready_in_time_is_reported(tmp_path: Path) -> None:
+    launching = running_model_server(tmp_path / "absent", timeout_s=0.0)
+    with (
+        standby_server(),
+        pytest.raises(LaunchError, match="not ready within 0 s"),
+        launching,
+    ):
+        pass
+
+
 def test_works_from_any_folder_and_without_tensorflow_in_the_parent(base_path: Path) -> None:
     script = """
 import os, sys, time
