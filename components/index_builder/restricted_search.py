@@ -25,6 +25,9 @@ from models.ranking.stage import NO_SCORE
 _OVERFETCH = 8
 # If some candidates are not available, the index is asked for this many times as many as needed.
 _AVAILABILITY_MARGIN = 2
+# If even more would be needed, every candidate that passes is scored at once: ordering a large part
+# of the catalogue takes longer.
+_LARGEST_OVERFETCH = _AVAILABILITY_MARGIN * _OVERFETCH
 # If more than this share of the catalogue qualifies, scoring the whole catalogue is faster than
 # gathering the vectors of the qualifying candidates.
 _LARGEST_GATHERED_SHARE = 1 / 16
@@ -181,9 +184,11 @@ def restricted_search(
         exclude: `[batch, m]` int32 candidate indices; negative ones are ignored.
         conditions: The filters of each query.
     """
-    count = tf.constant(k)
+    count, is_selective = tf.constant(k), tf.constant(False)
     if conditions:
         factor = tf.reduce_max(tf.stack([of.overfetch(allowed) for of, allowed in conditions]))
+        is_selective = factor > _LARGEST_OVERFETCH
+        factor = tf.where(is_selective, tf.ones_like(factor), factor)
         count = tf.cast(tf.minimum(factor * k, index.num_candidates), tf.int32)
     indices, scores = index.search_except(queries, count, exclude)
     for condition, allowed in conditions:
@@ -192,7 +197,7 @@ def restricted_search(
     found = tf.gather(indices, order, batch_dims=1), best
     if not conditions:
         return found
-    too_few = (best[:, -1] == NO_SCORE) & (count < index.num_candidates)
+    too_few = is_selective | (best[:, -1] == NO_SCORE) & (count < index.num_candidates)
     indices, scores = tf.cond(
         tf.reduce_any(too_few),
         lambda: _search_rows(index, queries, k, exclude, conditions, too_few, found),
