@@ -8,6 +8,7 @@ list. The data are those of `drafts.py`, and MovieLens 100K.
 Usage: python benchmarks/peers.py [FOLDER] [--only DATA ...] [--models MODEL ...] [--json]
 """
 
+import inspect
 import json
 import os
 import subprocess
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from benchmarks._peer_models import MODELS
 from benchmarks._processes import ROOT
 from benchmarks._report import Row, options_parser, row, run
 from components.retrieval_evaluator.metrics import RankMetrics
@@ -161,6 +163,8 @@ def peer_rows(
     figures = json.loads(Path(f"{output}.json").read_text())
     yield row(f"{data} {model} CPU", figures["cpu_s"], "s")
     yield row(f"{data} {model} peak", figures["peak_mb"], "MB")
+    lines = inspect.getsource(MODELS[model]).splitlines()
+    yield row(f"{data} {model} code", len(lines), "lines")  # without those that read and evaluate
 
 
 def rows(options: Any, folder: Path) -> Iterator[Row]:
