@@ -49,7 +49,7 @@ class Trial:
     Attributes:
         recall: Mean recall@k of the tuning queries against exact search.
         assured_recall: `recall` minus three standard errors; must reach the target.
-        query_us: Median time per query in batches of 128.
+        query_us: Time per query of the fastest batch of 128.
         num_short: Number of queries with fewer than k results.
     """
 
@@ -109,7 +109,7 @@ def choose_index(vectors: Vectors, tuning_queries: Vectors, config: IndexConfig)
 
 
 def single_query_ms(index: SearchIndex, queries: Vectors, k: int) -> float:
-    """Return the median time of a single query in milliseconds."""
+    """Return the time of the fastest of several single queries in milliseconds."""
     rows = np.resize(queries, (_SINGLE_QUERIES, queries.shape[1]))
     return search_in_batches(index.search, rows, k, batch_size=1)[1] * 1e3
 

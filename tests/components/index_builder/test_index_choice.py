@@ -118,7 +118,7 @@ def test_auto_tries_partitioned_if_scann_misses_the_target():
     ("vectors", "queries", "asked", "chosen", "reason"),
     [
         (VECTORS[:255], TUNING, "scann", "exact", "at least 256 candidates, not 255"),
-        (VECTORS, TUNING[:0], "partitioned", "exact", "no queries"),
+        (VECTORS, TUNING[:0], "partitioned", "exact", "without queries"),
     ],
     ids=["too few candidates for ScaNN", "no queries to tune with"],
 )
