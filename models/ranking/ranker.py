@@ -128,6 +128,8 @@ class Ranker(tf_keras.layers.Layer):
         return outputs[..., 0], predicted
 
 
+# AutoGraph has nothing to convert here, but would take ten seconds to check that.
+@tf.autograph.experimental.do_not_convert
 def make_network(config: RankingConfig, num_features: int, num_tasks: int = 0) -> tf_keras.Model:
     """Return a model that maps features `[n, num_features]` to outputs `[n, 1 + num_tasks]`.
 
