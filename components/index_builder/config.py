@@ -21,8 +21,8 @@ class IndexConfig(Settings):
         # On two cores, 1 ms is enough to search about 50,000 64-dimensional vectors exactly.
         1.0,
         gt=0,
-        description="auto: maximum time of a single exact query, the fastest of 50, measured on the "
-        "machine that builds the index.",
+        description="auto: maximum time of a single exact query, the fastest of 50, measured on "
+        "the machine that builds the index.",
     )
     recall_target: float = Field(
         0.95,
