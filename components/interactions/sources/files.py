@@ -36,7 +36,7 @@ from components.interactions.sources.columns import (
     source_columns,
 )
 from components.interactions.sources.csv import read_csv_blocks
-from components.interactions.sources.csv_dialect import Dialect, inspect_csv
+from components.interactions.sources.csv_dialect import Dialect, PlainFiles, inspect_csv
 from components.interactions.sources.tfrecord import (
     NUM_FIRST_RECORDS,
     FrameError,
@@ -44,7 +44,7 @@ from components.interactions.sources.tfrecord import (
     read_tfrecord_blocks,
 )
 from components.interactions.spans.choice import choose_spans, join_first
-from components.interactions.spans.pattern import list_files, query_of
+from components.interactions.spans.pattern import ListedFile, list_files, query_of
 
 DEFAULT_BLOCK_BYTES = 16 << 20
 # Any of them may be followed by `.gz` or `.bz2`.
@@ -126,11 +126,12 @@ def find_files(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> tup
         found = inspect_files(source, pattern, matched, *config.data.reading(source))
         if not any(file.header for file in found):
             raise no_rows(source, found)
+        columns = source_columns(config, source)
         for file in found:
             if file.header:
                 seen = f" (in its first {NUM_FIRST_RECORDS:,} records)"
                 name = file.name + seen * (file.format in _NAMED_VALUES)
-                check_columns(name, file.header, file.schema, source_columns(config, source))
+                check_columns(name, file.header, file.schema, columns)
         check_same_columns({file.name: file.header for file in found if file.header})
         files += found
     return tuple(files)
@@ -152,9 +153,10 @@ def inspect_files(
         UnreadableFileError: A file does not have its format, or the format cannot be detected.
     """
     num_bytes = min(_DIALECT_BYTES, max(_HEAD_BYTES, _DIALECT_BYTES_OF_ALL // len(matched)))
+    plain = PlainFiles()
 
     def inspect(file: SourceFile) -> SourceFile:
-        return _inspect(file, configured, delimiter, num_bytes) if file.size_bytes else file
+        return _inspect(file, configured, delimiter, num_bytes, plain) if file.size_bytes else file
 
     files = [
         SourceFile(source, index, path, _below_fixed_folder(path, pattern), size, span=span)
@@ -213,11 +215,11 @@ def no_rows(source: Source, files: Sequence[SourceFile]) -> NoInputError:
 
 
 def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> str:
-    """Return a hash of the names, sizes and contents of the input files, for cache keys.
+    """Return a hash of names, sizes and times of modification of the input files, for cache keys.
 
-    Moving the whole folder does not change the hash; renaming a file does. In an object store that
-    has times of modification, these replace the contents, so a rewritten object changes the hash.
-    For a BigQuery query, `query_fingerprint` is hashed instead.
+    Moving the whole folder does not change the hash; renaming or rewriting a file does. Contents
+    replace the times in an object store that does not have them. For a BigQuery query,
+    `query_fingerprint` is hashed instead.
 
     Raises:
         IngestError: A file or a span is missing or unreadable.
@@ -231,18 +233,17 @@ def fingerprint(config: IngestConfig, sources: Sequence[Source] = SOURCES) -> st
         if (query := query_fingerprint(config.data, source)) is not None:
             total.update(f"{source}\0{query}\n".encode())
             continue
-        matched = _match(config, source, pattern)
-        listed = list_files(pattern) if is_remote(pattern) else ()
+        listed = list_files(pattern)
+        matched = _match(config, source, pattern, listed)
         modified = {file.path: file.modified_ns for file in listed}
-        # Threads wait for object stores and hash large files in parallel, but slow down small ones.
-        num_bytes = sum(size for _, size, _ in matched)
-        is_slow = is_remote(pattern) or num_bytes > _HASH_BLOCK_BYTES * len(matched)
 
         def content_of(path: str, modified: Mapping[str, int] = modified) -> str | int:
             return modified.get(path) or _content_hash(path)
 
         with ThreadPoolExecutor(_READ_THREADS) as threads:
-            contents = (threads.map if is_slow else map)(content_of, [m[0] for m in matched])
+            contents = (threads.map if is_remote(pattern) else map)(
+                content_of, [m[0] for m in matched]
+            )
             for (path, size, _), content in zip(matched, contents, strict=True):
                 name = _below_fixed_folder(path, pattern)
                 total.update(f"{source}\0{name}\0{size}\0{content}\n".encode())
@@ -295,14 +296,19 @@ def _read_parquet_blocks(path: str, columns: Sequence[str], block_bytes: int) ->
         raise UnreadableFileError(f"{path} cannot be read as Parquet: {error}") from error
 
 
-def _match(config: IngestConfig, source: Source, pattern: str) -> list[tuple[str, int, int | None]]:
-    """Return the path, size in bytes and span number of each file, in name order."""
+def _match(
+    config: IngestConfig, source: Source, pattern: str, listed: Sequence[ListedFile] | None = None
+) -> list[tuple[str, int, int | None]]:
+    """Return the path, size in bytes and span number of each file, in name order.
+
+    `listed` has the files that match the pattern, if they are known.
+    """
     chosen = () if config.chosen_spans is None else config.chosen_spans.of(source)
     if chosen:
         return sorted((f.path, f.size_bytes, span.span) for span in chosen for f in span.files)
     if query_of(pattern) is not None:
         raise QueryError(f"`{SOURCE_SETTINGS[source]}` is a query, which only a run executes")
-    found = list_files(pattern)
+    found = list_files(pattern) if listed is None else listed
     if not found:
         raise NoInputError(f"`{SOURCE_SETTINGS[source]}`: no file matches {pattern}")
     return [(file.path, file.size_bytes, None) for file in found]
@@ -314,7 +320,8 @@ def _below_fixed_folder(path: str, pattern: str) -> str:
 
 
 def _respelt(file: SourceFile, spellings: Mapping[str, str]) -> SourceFile:
-    return replace(file, header=tuple(spellings.get(name.lower(), name) for name in file.header))
+    header = tuple(spellings.get(name.lower(), name) for name in file.header)
+    return file if header == file.header else replace(file, header=header)
 
 
 def _inspect(
@@ -322,16 +329,22 @@ def _inspect(
     configured: FileFormat | Literal["auto"],
     delimiter: str | None,
     num_bytes: int,
+    plain: PlainFiles,
 ) -> SourceFile:
     """Read the columns of a file, and return the file with them and with its format."""
     schema, dialect, found = None, Dialect(), configured
     try:
+        if plain:  # Reads the file once; the detection below seeks and reads several times.
+            with open_to_read(file.path) as stream:
+                known = plain.find(file.path, stream.read(num_bytes))
+            if known:
+                return replace(file, header=tuple(known[1]), dialect=known[0])
         with open_input(file.path) as stream:
             head = stream.read(_HEAD_BYTES)
             stream.seek(0)
             found = _detect_format(file.path, head) if configured == "auto" else configured
             if found == "csv":
-                dialect, names = inspect_csv(file.path, stream, delimiter, num_bytes)
+                dialect, names = inspect_csv(file.path, stream, delimiter, num_bytes, plain)
             else:
                 if found == "jsonl":
                     schema = jsonl.read_types(stream, NUM_FIRST_RECORDS)

@@ -9,7 +9,6 @@ Local files are listed without loading Beam.
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Literal, NamedTuple
@@ -129,8 +128,7 @@ def find_delivery(text: str, path: str) -> Delivery | None:
     return Delivery(found.get("SPAN", (day - _EPOCH).days), found.get("VERSION"), match.groups())
 
 
-@dataclass(frozen=True, order=True)
-class ListedFile:
+class ListedFile(NamedTuple):
     """A file; `modified_ns` is nanoseconds since 1970, or 0 if the filesystem does not have it."""
 
     path: str

@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 from components.interactions.config import SpansConfig
 from components.interactions.errors import ColumnError, NoInputError, UnreadableFileError
 from components.interactions.rows.checks import read_rows
-from components.interactions.sources.files import find_files, fingerprint
+from components.interactions.sources.files import find_files, fingerprint, inspect_files
+from components.interactions.spans.pattern import list_files
 from models.features.spec import FeatureConfig, FeaturesConfig
 
 EVENTS = "q,c,t\nu,a,1\n"
@@ -155,15 +157,31 @@ def test_types_that_have_no_text_are_refused_by_name(ingestion: Any, kind: Any, 
         find_files(config)
 
 
-def test_fingerprint_sees_contents_and_names_but_not_the_folder(tmp_path: Path, ingestion: Any):
-    def take(folder: str, **files: str) -> str:
+def test_fingerprint_sees_sizes_times_and_names_but_not_the_folder(tmp_path: Path, ingestion: Any):
+    def take(folder: str, modified_s: int = 1, **files: str) -> str:
         (tmp_path / folder).mkdir()
         for name, content in files.items():
             ingestion.write(f"{folder}/{name}.csv", content)
+            os.utime(tmp_path / folder / f"{name}.csv", (modified_s, modified_s))
         found: str = fingerprint(ingestion.config(f"{folder}/*.csv"))
         return found
 
     first = take("1", a="x", b="y")
     assert take("2", a="x", b="y") == first
-    others = {take("3", a="x", b="z"), take("4", a="x", c="y"), take("5", a="xy", b="")}
+    others = {take("3", 2, a="x", b="y"), take("4", a="x", c="y"), take("5", a="xy", b="")}
     assert len(others | {first}) == 4
+
+
+def test_a_file_that_begins_like_another_one_has_the_dialect_of_its_own_rows(tmp_path: Path):
+    contents = (
+        "q,c\nu,1\nv,2\n", "q,c\nu,3", 'q,c\n"u",4\n', "q,c\nu,5,\nv,6,\n", "q,c\n",
+        "q;c\nu;7\n", 'q,c\nu,"\\", 8"\n', "q,c\r\nu,9\r\n", "#q,c\nu,1\n",
+    )  # fmt: skip
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}.csv").write_bytes(content.encode())
+    pattern = f"{tmp_path}/*.csv"
+    matched = [(file.path, file.size_bytes, None) for file in list_files(pattern)]
+    together = inspect_files("interactions", pattern, matched, "auto", None)
+    alone = [inspect_files("interactions", pattern, [m], "auto", None)[0] for m in matched]
+    for found, expected in zip(together, alone, strict=True):
+        assert (found.header, found.dialect) == (expected.header, expected.dialect), found.name
