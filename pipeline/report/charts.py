@@ -133,7 +133,7 @@ def _slices(evaluation: Facts) -> Spec | None:
         ],
         y=y,
         x=number("value", metric),
-        color=colours("ranker", names),
+        color=colours("ranker", names, {"columns": 1}),  # the labels leave it little width
         shape=category("ranker", scale={"domain": names}),
     )
     return rows_of(f"{metric} by slice of {', '.join(names)}", rows, spread, points)
@@ -228,7 +228,7 @@ def _index(index: Facts) -> Spec | None:
         ],
         x=x,
         y=y,
-        color=colours("curve", list(dict.fromkeys(row["curve"] for row in rows)), {"columns": 2}),
+        color=colours("curve", list(dict.fromkeys(row["curve"] for row in rows)), {"columns": 1}),
     )
     ring = {"type": "point", "size": 260, "strokeWidth": 3, "color": "var(--ink)"}
     chosen = layer(ring, x=x, y=y)

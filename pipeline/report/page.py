@@ -30,7 +30,7 @@ _HERE = Path(__file__).parent
 _DRAW = """
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const specs = read("specs"), config = read("config");
-if (innerWidth < 640) config.axisY.labelLimit = 140;
+if (innerWidth < 640) config.axisY.labelLimit = 170;
 for (const place of document.querySelectorAll("[data-chart]")) {
   const columns = Math.max(2, Math.floor(place.clientWidth / 130));
   const fitting = {...config, legend: {...config.legend, columns}};

@@ -22,6 +22,8 @@ from tests.pipeline.two_clubs import write_two_clubs
 
 pytestmark = pytest.mark.slow
 
+A4_WIDTH = 718  # in CSS pixels, with margins of 1 cm
+
 
 @pytest.fixture(scope="session")
 def folder(finished_run: dict[str, Any]) -> Path:
@@ -99,6 +101,8 @@ def test_the_page_shows_the_verdict_and_draws_every_chart(
     assert page.locator("[data-chart=map] path").count() >= 60
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
+    page.set_viewport_size({"width": A4_WIDTH, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= A4_WIDTH
     assert page.pdf().startswith(b"%PDF")
 
 
@@ -225,7 +229,11 @@ def test_a_run_that_fails_before_its_first_component_has_a_report(tmp_path: Path
     assert "The run ended before its first component" in text
 
 
-def test_the_command_writes_a_report_again(folder: Path, finished_run: dict[str, Any]) -> None:
+def test_the_command_writes_a_report_again_and_opens_it(
+    folder: Path, finished_run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
     page = folder / "report.html"
     page.unlink()
     words = ["report", finished_run["run_id"], "-c", str(finished_run["config_path"])]
@@ -233,6 +241,9 @@ def test_the_command_writes_a_report_again(folder: Path, finished_run: dict[str,
     assert done.exit_code == 0, done.output
     assert page.as_uri() in done.output
     assert page.exists()
+    assert opened == []
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert opened == [page.as_uri()]
     unknown = CliRunner().invoke(app, [*words[:1], "1999", *words[2:]])
     assert unknown.exit_code == 1
     assert "there is no run '1999'" in unknown.output
