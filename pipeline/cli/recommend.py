@@ -74,6 +74,8 @@ def recommend(
             exclude_seen=known_history and not include_seen,
             k=possible_k(client, loaded, k),
         )
+    if not answer.candidate_ids:
+        note("no candidate passes the filters and exclusions")
     number = len(asked.history)
     events = "the history that the model keeps" if known_history else f"{number} events"
     title = f"for {loaded.events.query_id} {query_id or '(unknown)'} with {events}"

@@ -1,6 +1,8 @@
 """`two-tower runs`: list past runs and their status, and compare them, from ML Metadata."""
 
 import shlex
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +19,7 @@ app = typer.Typer(invoke_without_command=True)
 
 _GATES = ("drift", "evaluation", "index", "server")
 _COMPARED = ("hit_rate@", "mrr@", "ndcg@", "coverage@", "novelty@")
+_TENSORBOARD = str(Path(sys.executable).with_name("tensorboard"))
 _STYLES = {"complete": "green", "running": "cyan"}
 
 
@@ -167,7 +170,7 @@ def _print(record: "RunRecord", executions: list[dict[str, Any]], baseline_metri
         "problem": record.problem,
         "curves": next(
             (
-                f"tensorboard --logdir {shlex.quote(output['uri'])}"
+                shlex.join([_TENSORBOARD, "--logdir", output["uri"]])
                 for execution in executions
                 for output in execution["outputs"]
                 if output["type"] == "ModelRun"

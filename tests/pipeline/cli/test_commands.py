@@ -1,4 +1,6 @@
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +168,16 @@ class TestServed:
         assert not items & {40, 41, 42, 43}
         assert sum(item >= 30 for item in items) >= 8
 
+    def test_an_empty_answer_is_explained(
+        self, two_tower: Command, finished_run: dict[str, Any]
+    ) -> None:
+        every = ",".join(f"item é{number}" for number in range(60))
+        words = ["--query-id", "user 1", "--exclude", every, "--json"]
+        done = two_tower("recommend", "--config", str(finished_run["config_path"]), *words)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["candidates"] == []
+        assert "no candidate passes the filters and exclusions" in done.stderr
+
     def test_similar_items_are_of_the_same_half(
         self, two_tower: Command, finished_run: dict[str, Any]
     ) -> None:
@@ -196,3 +208,14 @@ class TestServed:
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_the_command_that_shows_the_curves_of_a_run_can_be_copied(
+        self, two_tower: Command, finished_run: dict[str, Any]
+    ) -> None:
+        words = ["show", finished_run["run_id"], "--config", str(finished_run["config_path"])]
+        lines = two_tower("runs", *words).stdout.splitlines()
+        (shown,) = (line for line in lines if line.startswith("curves"))
+        program, option, folder = shlex.split(shown)[1:]
+        assert os.access(program, os.X_OK)
+        assert option == "--logdir"
+        assert any(Path(folder).rglob("events.out.tfevents.*"))
