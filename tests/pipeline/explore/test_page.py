@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import http.client
+import json
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 from serving.clients.grpc_client import RetrievalClient
 from tests.builders import HOSTILE, wait_for
-from tests.pipeline.two_clubs import ROOT, TWO_TOWER
+from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, run_to_summary, write_two_clubs
 
 pytestmark = pytest.mark.slow
 
@@ -44,15 +45,18 @@ def address(
 
 
 @contextmanager
-def explorer(config: Path, *changes: str) -> Iterator[str]:
+def explorer(config: Path, *changes: str, options: Sequence[str] = ()) -> Iterator[str]:
     """Run an explorer of a project with some settings changed, and yield its address."""
-    words = ["explore", "--config", str(config), "--port", "0"]
+    words = ["explore", "--config", str(config), "--port", "0", *options]
     words += [word for change in changes for word in ("--set", change)]
     process = subprocess.Popen([*TWO_TOWER, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    yield process.stdout.readline().strip()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(30)
+    assert status == 0
 
 
 @pytest.fixture
@@ -81,7 +85,11 @@ def foreign(url: str, address: str) -> list[str]:
 def items_in(page: Any, place: str) -> list[int]:
     """Return the numbers of the items in a list."""
     texts = page.locator(f"{place} > ol > li > .name, {place} > ul > li > .name").all_inner_texts()
-    return [int(text.split()[2]) for text in texts]
+    return [int(re.findall(r"\d+", text)[0]) for text in texts]
+
+
+def both_lists(page: Any) -> list[list[int]]:
+    return [items_in(page, f"#answers > .answer:nth-child({place})") for place in (1, 2)]
 
 
 def get(address: str, path: str = "", **headers: str) -> http.client.HTTPResponse:
@@ -183,7 +191,7 @@ def test_a_baseline_is_shown_side_by_side_and_filtered(page: Any, address: str) 
     page.wait_for_selector("h2:text-is('Compared')")
     model, baseline = page.locator("#answers > .answer").all()
     assert "baseline item_knn" in baseline.inner_text()
-    numbers = [items_in(page, f"#answers > .answer:nth-child({place})") for place in (1, 2)]
+    numbers = both_lists(page)
     for card, mine, other in zip((model, baseline), numbers, reversed(numbers), strict=True):
         for item, text in zip(mine, card.locator(".score").all_inner_texts(), strict=True):
             place = f"#{other.index(item) + 1} in the other list" if item in other else "only here"
@@ -216,6 +224,53 @@ def test_only_this_machine_gets_answers_and_nothing_is_loaded_from_elsewhere(add
     assert get(address, Host="attacker.example").status == 403
     assert get(address, "?k=x&unknown=1&q=%FF%00").status in (200, 302)
     assert get(address, "..%2f..%2fetc/passwd").status == 404
+
+
+@pytest.mark.long
+def test_versions_runs_and_baselines_are_compared_under_the_same_filters(
+    chromium: Any, tmp_path: Path, two_tower: Command
+) -> None:
+    features = {"label": {"kind": "categorical"}}
+    sections = {"candidates": {"features": features}, "index": {"filters": ["label"]}}
+    config = write_two_clubs(tmp_path, **sections)
+    rows = "".join(f"item é{i},{'odd' if i % 2 else 'even'},1\n" for i in range(60))
+    (tmp_path / "items.csv").write_text(f"item,label,price\n{rows}", encoding="utf-8")
+    first = run_to_summary(two_tower, config)["pushed_version"]
+    brief = ("--set", "training.epochs=10", "--push")
+    second = run_to_summary(two_tower, config, *brief)["pushed_version"]
+    impossible = "evaluation.min_metrics={hit_rate@10: 0.99}"
+    done = two_tower("run", "--config", str(config), "--json", "--push", "--set", impossible)
+    assert done.returncode == 3, done.stderr
+    refused = json.loads(done.stdout)["run_id"]
+    v1, v2, run = f"version-{first}", f"version-{second}", f"run-{refused}"
+    with explorer(config, options=["--run", refused]) as address:
+        for keys in [("", v1), (v1, v2), (v2, run), (run, "baseline-item_knn")]:
+            with checked_page(chromium, address) as page:
+                page.goto(f"{address}?{urlencode({'q': 'user 1', 'm': keys[0]})}")
+                page.select_option("#c", keys[1])
+                page.wait_for_selector("h2:text-is('Compared')", timeout=120_000)  # a server starts
+                page.click("summary:has-text('label')")
+                page.check("input[type=checkbox][value=odd]")
+                wait_for(lambda: "f.label=odd" in page.evaluate("location.href"))
+                excluded, *others = both_lists(page)[0]
+                page.locator("#answers a:text('Exclude')").first.click()
+                wait_for(lambda: "Excluded" in page.inner_text("#history"))
+                shown = both_lists(page)
+                assert shown[0][: len(others)] == others
+                for key, numbers, title in zip(
+                    keys, shown, page.locator(".answer > p.muted").all_inner_texts(), strict=True
+                ):
+                    assert (key or run).replace("-", " ", 1) in title
+                    assert len(numbers) == 10
+                    assert all(number % 2 for number in numbers)
+                    assert excluded not in numbers
+                url = page.evaluate("location.href")
+            with checked_page(chromium, address) as page:
+                page.goto(url)
+                assert both_lists(page) == shown
+                assert tuple(page.input_value(name) for name in ("#m", "#c")) == keys
+                assert page.is_checked("input[type=checkbox][value=odd]")
+                assert f"é{excluded}" in page.inner_text("#history")
 
 
 @pytest.mark.long
