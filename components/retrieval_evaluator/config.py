@@ -72,6 +72,10 @@ class EvaluationConfig(Settings):
     max_ease_candidates: int = Field(
         5000, ge=1, description="Largest catalogue for the baseline `ease`."
     )
+    # With 500,000 candidates, it took half of the CPU time of an evaluation.
+    max_svd_candidates: int = Field(
+        250_000, ge=1, description="Largest catalogue for the baseline `svd`."
+    )
     baseline_metric: str = Field(
         "hit_rate@10",
         description="Metric on which the model is compared with baselines and the last blessed "

@@ -199,12 +199,14 @@ def evaluate(
         except _INCOMPATIBLE as error:
             problem = f"{last_blessed}: {str(error).strip().partition(chr(10))[0][:300]}"
     names, left_out = list(config.baselines), dict(left_out or {})
-    if "ease" in names and training.num_candidates > config.max_ease_candidates:
-        names.remove("ease")
-        left_out["ease"] = (
-            f"there are {training.num_candidates:,} candidates, more than "
-            f"`evaluation.max_ease_candidates: {config.max_ease_candidates}`"
-        )
+    for name in ("svd", "ease"):
+        setting = f"max_{name}_candidates"
+        if name in names and training.num_candidates > (limit := getattr(config, setting)):
+            names.remove(name)
+            left_out[name] = (
+                f"there are {training.num_candidates:,} candidates, more than "
+                f"`evaluation.{setting}: {limit}`"
+            )
     availability = read_catalogue_availability(catalogue, spec)
     fitted = fit_baselines(names, training, spec, catalogue, held_out, index_of, availability)
     rankers |= {name: baseline_ranker(baseline) for name, baseline in fitted.items()}

@@ -129,25 +129,22 @@ def _nearest(
     counts: sparse.csr_matrix, norms: Floats, first: int, neighbours: int, shrinkage: float
 ) -> sparse.csr_matrix:
     """Return the similarities of each row's nearest candidates; ties go to the lower index."""
-    starts = counts.indptr
-    columns: list[Ints] = []
-    values: list[Floats] = []
-    for row in range(counts.shape[0]):
-        entries = slice(starts[row], starts[row + 1])
-        column = counts.indices[entries]
-        similarity = counts.data[entries] / (norms[row + first] * norms[column] + shrinkage)
-        similarity[column == row + first] = 0.0  # the candidate itself
+    lengths, columns = np.diff(counts.indptr), counts.indices
+    rows = np.repeat(np.arange(counts.shape[0]), lengths)
+    similarity = counts.data / (norms[rows + first] * norms[columns] + shrinkage)
+    similarity[columns == rows + first] = 0.0  # the candidate itself
+    kept = similarity > 0
+    for row in np.flatnonzero(lengths > neighbours).tolist():
+        entries = slice(counts.indptr[row], counts.indptr[row + 1])
+        of_row = similarity[entries]
         # Sorting the whole row would take ten times as long.
-        if len(column) > neighbours:
-            least = np.partition(similarity, -neighbours)[-neighbours]
-            kept = np.flatnonzero(similarity > least)
-            tied = np.flatnonzero(similarity == least)
-            lowest = tied[np.argsort(column[tied])][: neighbours - len(kept)]
-            kept = np.concatenate((kept, lowest))
-            column, similarity = column[kept], similarity[kept]
-        near = similarity > 0
-        columns.append(column[near])
-        values.append(similarity[near])
-    offsets = np.cumsum([0, *map(len, columns)])
-    data = np.concatenate(values).astype(np.float32)
-    return sparse.csr_matrix((data, np.concatenate(columns), offsets), shape=counts.shape)
+        least = np.partition(of_row, -neighbours)[-neighbours]
+        if least > 0:
+            near = of_row >= least
+            if (surplus := np.count_nonzero(near) - neighbours) > 0:
+                tied = np.flatnonzero(of_row == least)
+                near[tied[np.argsort(columns[entries][tied])][-surplus:]] = False
+            kept[entries] = near
+    offsets = np.append(0, np.cumsum(kept))[counts.indptr]
+    data = similarity[kept].astype(np.float32)
+    return sparse.csr_matrix((data, columns[kept], offsets), shape=counts.shape)

@@ -104,9 +104,12 @@ class CooccurrenceScores:
         A tie counts against a ranker, which would be unfair to baselines whose scores are whole
         numbers.
         """
-        found = found.tocsr().astype(np.float64)
+        found = found.tocsr()
         # float64, because float32 cannot represent a difference of one rank in a large catalogue.
-        found.data *= 1.0 + 1e-3 * popularity.astype(np.float64)[found.indices]
+        factors = 1.0 + 1e-3 * popularity.astype(np.float64)
+        scores = found.data * factors[found.indices]
+        # Unlike `astype`, this does not sort.
+        found = sparse.csr_matrix((scores, found.indices, found.indptr), found.shape)
         return cls(found, popularity)
 
     def first(self, num_candidates: int) -> "CooccurrenceScores":

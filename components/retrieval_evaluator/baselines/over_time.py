@@ -133,18 +133,19 @@ def discounts_over_time(log: EventLog | None, popularity: Scores) -> Scores:
     Without a log, the rank is that by popularity. The result is `[num_moments, num_candidates]`.
     """
     size = len(popularity)
-    if log is None:
-        activity = [np.zeros(size)]
-    else:
-        activity = []
-        for moment in log.moments.tolist():
+    by_popularity = np.argsort(-popularity, kind="stable")
+    num_moments = 1 if log is None else len(log.moments)
+    ranks = np.empty((num_moments, size), np.float32)
+    ranks[:, by_popularity] = np.arange(1, size + 1)
+    if log is not None and num_moments:
+        # Only their ratios matter, so one time serves for all moments.
+        weights = 0.5 ** ((log.moments[-1] - log.times) / (_DAYS * _DAY_S))
+        for row, moment in zip(ranks, log.moments.tolist(), strict=True):
             recent = log.before(moment, _LONGEST_DAYS)
-            weights = 0.5 ** ((moment - log.times[recent]) / (_DAYS * _DAY_S))
-            counts = np.bincount(log.candidates[recent], weights, size)
-            activity.append(counts.astype(np.float64))
-    ranks = np.empty((len(activity), size), np.float32)
-    for row, weights in zip(ranks, activity, strict=True):
-        row[np.lexsort((-popularity, -weights))] = np.arange(1, size + 1)
+            activity = np.bincount(log.candidates[recent], weights[recent], size)
+            # Popularity orders candidates of equal activity.
+            order = np.argsort(-activity[by_popularity], kind="stable")
+            row[by_popularity[order]] = np.arange(1, size + 1)
     discounts: Scores = 1.0 / np.log2(1.0 + ranks)
     return discounts
 

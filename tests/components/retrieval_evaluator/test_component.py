@@ -140,15 +140,19 @@ def test_measures_the_model_and_the_baselines(evaluate: Evaluate):
     assert evaluated.report["num_candidates"] == 4
 
 
-def test_ease_is_left_out_if_the_catalogue_is_too_large(evaluate: Evaluate):
-    baselines = {"baselines": ["popularity", "svd", "ease"]}
+@pytest.mark.parametrize("name", ["svd", "ease"])
+def test_a_linear_baseline_is_left_out_if_the_catalogue_is_too_large(evaluate: Evaluate, name: str):
+    def report(limit: int) -> Any:
+        settings = {f"max_{name}_candidates": limit, "baselines": ["popularity", "svd", "ease"]}
+        return evaluate([("u", ["a b"], ["b"])], **settings).report
+
     # Four candidates of the catalogue, and one that only training events have.
-    report = evaluate([("u", ["a b"], ["b"])], max_ease_candidates=4, **baselines).report
-    assert set(report["metrics"]) == {"model", "popularity", "svd"}
-    assert "5 candidates, more than" in report["left_out_baselines"]["ease"]
-    report = evaluate([("u", ["a b"], ["b"])], max_ease_candidates=5, **baselines).report
-    assert report["left_out_baselines"] == {}
-    assert "ease" in report["metrics"]
+    refused, accepted = report(4), report(5)
+    assert list(refused["left_out_baselines"]) == [name]
+    assert "5 candidates, more than" in refused["left_out_baselines"][name]
+    assert set(refused["metrics"]) == {"model", "popularity", "svd", "ease"} - {name}
+    assert accepted["left_out_baselines"] == {}
+    assert name in accepted["metrics"]
 
 
 def test_the_report_has_the_shares_of_cold_candidates(evaluate: Evaluate):
