@@ -7,12 +7,16 @@ the settings of the model server. Exact search is TensorFlow's matrix product an
 measurement use different queries, and the measurements alternate between the indexes. The bounds
 apply to a million candidates.
 
-`--against CHECKOUT` adds the ScaNN index of another checkout, which must have its own `.venv`.
+`--vectors PATH` reads the candidates from the Parquet files of CandidateEmbedder instead: one file,
+or a folder. Queries are made from them in the same way.
+
+`--against CHECKOUT` adds the ScaNN index of another checkout, which must have its own `.venv`, for
+vectors of 64 dimensions.
 Memory is what a new process takes for loading a model and answering one batch. `--peers FOLDER`
 adds hnswlib, faiss and usearch from the `site-packages` of an environment that has them, each with
 the cheapest search that reaches the recall.
 
-Usage: python benchmarks/index.py [--json] [--candidates 1000000] [--rounds 5]
+Usage: python benchmarks/index.py [--json] [--candidates 1000000 | --vectors PATH] [--rounds 5]
     [--against CHECKOUT] [--peers FOLDER]
 """
 
@@ -32,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import models  # noqa: F401, I001 - chooses Keras 2 before TensorFlow is imported
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
@@ -40,6 +45,7 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.index_choice import choose_index
 from components.index_builder.recall import ExactAnswers, exact_answers, recall_of_each
 from components.index_builder.search_index import ExactIndex
+from models.towers.export import EMBEDDING_KEY
 
 DIMENSION, K, BATCH, TARGET = 64, 100, 128, 0.95
 NUM_TUNING, NUM_JUDGING = 1000, 1024
@@ -65,14 +71,17 @@ choice = choose_index(vectors, tuning, config)
 print(f"against: {dict(choice.settings)}; {choice.reason}", file=sys.stderr, flush=True)
 through_session(choice.index, f"{sys.argv[1]}/against")
 """
-MEMORY = "import sys; from benchmarks.index import loaded_mb; print(loaded_mb(sys.argv[1]))"
+MEMORY = """
+import sys
+from benchmarks.index import loaded_mb
+print(loaded_mb(sys.argv[1], int(sys.argv[2])))
+"""
 
 Search = Callable[[Any], tuple[Any, Any]]
 
 
-def vectors_and_queries(num_candidates: int, num_queries: int) -> tuple[Any, Any]:
-    """Return the unit vectors of the candidates, and of queries that differ from all of them."""
-    rng = np.random.default_rng(0)
+def clustered_vectors(num_candidates: int, rng: np.random.Generator) -> Any:
+    """Return the unit vectors of candidates in clusters."""
     num_clusters, num_factors = 2000, 24
     factors = rng.normal(size=(num_factors, DIMENSION)).astype(np.float32) / np.sqrt(num_factors)
     centres = rng.normal(size=(num_clusters, num_factors)).astype(np.float32)
@@ -84,26 +93,38 @@ def vectors_and_queries(num_candidates: int, num_queries: int) -> tuple[Any, Any
         points = members + 0.5 * rng.normal(size=(rows, num_factors)).astype(np.float32)
         noise = 0.2 * rng.normal(size=(rows, DIMENSION)).astype(np.float32)
         vectors[start : start + rows] = unit(points @ factors + noise)
+    return vectors
+
+
+def read_vectors(path: str) -> Any:
+    """Return the vectors in Parquet files of CandidateEmbedder."""
+    column = pq.read_table(path, columns=[EMBEDDING_KEY])[EMBEDDING_KEY].combine_chunks()
+    return column.flatten().to_numpy().reshape(len(column), -1)
+
+
+def queries_near(vectors: Any, num_queries: int, rng: np.random.Generator) -> Any:
+    """Return the unit vectors of queries that differ from all candidates."""
+    num_candidates, dimension = vectors.shape
     mixed = rng.integers(1, 4, num_queries)
-    queries = np.zeros((num_queries, DIMENSION), np.float32)
+    queries = np.zeros((num_queries, dimension), np.float32)
     for number in range(3):
         items = vectors[rng.integers(0, num_candidates, num_queries)]
         queries += np.where((number < mixed)[:, None], items, 0)
-    noise = rng.normal(size=queries.shape).astype(np.float32) / np.sqrt(DIMENSION)
-    return vectors, unit(unit(queries) + np.float32(0.2) * noise)
+    noise = rng.normal(size=queries.shape).astype(np.float32) / np.sqrt(dimension)
+    return unit(unit(queries) + np.float32(0.2) * noise)
 
 
 def unit(rows: Any) -> Any:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def through_session(index: Any, directory: str) -> Search:
+def through_session(index: Any, directory: str, dimension: int = DIMENSION) -> Search:
     """Save the index as a SavedModel, load it as the model server does, and return its search."""
     module = tf.Module()
     module.index = index
     search = tf.function(
         lambda queries: dict(zip(("indices", "scores"), index.search(queries, K), strict=True)),
-        [tf.TensorSpec([None, DIMENSION], name="queries")],
+        [tf.TensorSpec([None, dimension], name="queries")],
         autograph=False,
     ).get_concrete_function()
     tf.saved_model.save(module, directory, signatures=search)
@@ -128,14 +149,14 @@ def loaded_search(directory: str) -> Search:
     return call
 
 
-def loaded_mb(directory: str) -> float:
+def loaded_mb(directory: str, dimension: int) -> float:
     """Return the memory in MB that a saved index takes in this process, after one batch."""
     from scann.scann_ops.py import scann_ops  # noqa: F401 - registers its operations
 
     process = psutil.Process()
     before = process.memory_info().rss
     search = loaded_search(directory)  # keeps the session
-    search(np.ones((BATCH, DIMENSION), np.float32))
+    search(np.ones((BATCH, dimension), np.float32))
     return float((process.memory_info().rss - before) / 1e6)
 
 
@@ -146,11 +167,11 @@ def peers(vectors: Any) -> Iterator[tuple[str, Callable[[int], None], Sequence[i
     from usearch.index import Index
 
     efforts = [100, 140, 200, 280, 400, 560, 800]
-    graph = hnswlib.Index("ip", DIMENSION)
+    graph = hnswlib.Index("ip", vectors.shape[1])
     graph.init_index(len(vectors), ef_construction=80, M=16)
     graph.add_items(vectors)
     yield "hnswlib", graph.set_ef, efforts, lambda queries: graph.knn_query(queries, K)
-    other = Index(ndim=DIMENSION, metric="ip", dtype="f32", expansion_add=80)
+    other = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", expansion_add=80)
     other.add(np.arange(len(vectors)), vectors)
 
     def search(queries: Any) -> tuple[Any, Any]:
@@ -161,7 +182,7 @@ def peers(vectors: Any) -> Iterator[tuple[str, Callable[[int], None], Sequence[i
     probes = [8, 12, 16, 24, 32, 48, 64, 96, 128]
     kinds = {"faiss_ivf_flat": "IVF2000,Flat", "faiss_ivf_pq": "IVF2000,PQ32x4fs,Refine(SQ8)"}
     for name, factory in kinds.items():
-        index = faiss.index_factory(DIMENSION, factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         index.train(vectors[:100_000])
         index.add(vectors)
         if name == "faiss_ivf_pq":
@@ -236,15 +257,21 @@ def measure(
 
 def rows(options: Any, scratch: Path) -> Iterator[Row]:
     for found in measured_rows(options, scratch):
-        is_full = options.candidates >= FULL_SIZE
+        is_full = options.candidates >= FULL_SIZE and not options.vectors
         yield found if is_full else {**found, "must": None, "aim": None, "met": None}
 
 
 def measured_rows(options: Any, scratch: Path) -> Iterator[Row]:
-    vectors, queries = vectors_and_queries(options.candidates, NUM_TUNING + NUM_JUDGING)
+    rng = np.random.default_rng(0)
+    if options.vectors:
+        vectors = read_vectors(options.vectors)
+    else:
+        vectors = clustered_vectors(options.candidates, rng)
+    dimension = vectors.shape[1]
+    queries = queries_near(vectors, NUM_TUNING + NUM_JUDGING, rng)
     tuning, judging = queries[:NUM_TUNING], queries[NUM_TUNING:]
     truth = exact_answers(vectors, judging, K)
-    searches = {EXACT: through_session(ExactIndex(vectors), f"{scratch}/{EXACT}")}
+    searches = {EXACT: through_session(ExactIndex(vectors), f"{scratch}/{EXACT}", dimension)}
     for backend in BOUNDS:
         started = time.perf_counter()
         config = IndexConfig(backend=backend, k=K, recall_target=TARGET)
@@ -252,7 +279,7 @@ def measured_rows(options: Any, scratch: Path) -> Iterator[Row]:
         seconds = time.perf_counter() - started
         print(f"{backend}: {dict(choice.settings)}; {choice.reason}", file=sys.stderr, flush=True)
         yield row(f"{backend}_choose_and_build", seconds, "s", 180, 60)
-        searches[backend] = through_session(choice.index, f"{scratch}/{backend}")
+        searches[backend] = through_session(choice.index, f"{scratch}/{backend}", dimension)
         del choice
     if options.against:
         np.save(scratch / "vectors.npy", vectors)
@@ -260,7 +287,9 @@ def measured_rows(options: Any, scratch: Path) -> Iterator[Row]:
         of_process(BUILD, str(scratch), checkout=Path(options.against).resolve())
         searches[AGAINST] = loaded_search(f"{scratch}/{AGAINST}")
     memory_mb = {
-        name: float(of_process(MEMORY, f"{scratch}/{name}")) for name in searches if name != EXACT
+        name: float(of_process(MEMORY, f"{scratch}/{name}", str(dimension)))
+        for name in searches
+        if name != EXACT
     }
     if options.peers:
         sys.path.append(options.peers)
@@ -294,6 +323,7 @@ def measured_rows(options: Any, scratch: Path) -> Iterator[Row]:
 if __name__ == "__main__":
     parser = options_parser(__doc__)
     parser.add_argument("--candidates", type=int, default=FULL_SIZE)
+    parser.add_argument("--vectors", help="Parquet file or folder of CandidateEmbedder")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--against", help="another checkout with its .venv")
     parser.add_argument("--peers", help="site-packages with hnswlib, faiss and usearch")
