@@ -116,10 +116,11 @@ class Choices:
                 ids, index, training = self._training
                 score_all = make_baselines([name], training)[name]  # type: ignore[list-item]
 
-                def score(history: Sequence[str]) -> Scores:
-                    events = index([encode_text(item) for item in history])
-                    histories = Histories(1, np.zeros(len(history), np.int64), events)
-                    scores: Scores = score_all(histories).first(len(ids)).dense()[0]
+                def score(histories: Sequence[Sequence[str]]) -> Scores:
+                    events = index([encode_text(item) for of in histories for item in of])
+                    rows = np.repeat(np.arange(len(histories)), [len(of) for of in histories])
+                    found = score_all(Histories(len(histories), rows, events))
+                    scores: Scores = found.first(len(ids)).dense()
                     return scores
 
                 self._baselines[name] = BaselineRanker(score, ids, self._items)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from components.errors import BatchError
 from components.interactions.errors import IngestError
 from models.features.spec import HISTORY_TYPES_KEY
@@ -37,6 +39,7 @@ class Answer:
         ranker: Its description.
         milliseconds: Time of the answer with its reasons.
         num_left_out: Number of items of the history whose share was computed.
+        why: These items with their shares in the score of `State.why`, the largest first.
     """
 
     key: str
@@ -45,11 +48,7 @@ class Answer:
     problem: str = ""
     milliseconds: float = 0.0
     num_left_out: int = 0
-
-    @property
-    def pairs(self) -> list[tuple[str, float]]:
-        """The items with their scores."""
-        return [(of.item, of.score) for of in self.items]
+    why: Sequence[tuple[str, float]] = ()
 
 
 class Explorer:
@@ -69,6 +68,8 @@ class Explorer:
         self._queries = FeatureRows(config, "queries")
         self.query_ids = histories.query_ids
         self._template = template(_HERE / "explore.html.j2", shown=_shown)
+        option = Markup('<option value="{}">')
+        self._options = Markup("").join(map(option.format, self.query_ids[:_NUM_QUERY_IDS]))
 
     def random_query(self) -> str:
         """Return the ID of a query that has events, or ""."""
@@ -91,7 +92,7 @@ class Explorer:
             state.filters,
         )
         keys = [state.model, *([state.compared] if state.compared else [])]
-        answers = [self._recommended(key, query, state.k) for key in keys]
+        answers = [self._recommended(key, query, state) for key in keys]
         features = self._queries.values(query_id)
         return self._template.render(
             config=self._config,
@@ -106,35 +107,27 @@ class Explorer:
             answers=answers,
             ranks=[{of.item: row for row, of in enumerate(answer.items, 1)} for answer in answers],
             similar=self._similar(state) if state.similar_to else None,
-            why=[self._why(key, query, state.why) for key in keys] if state.why else [],
             found=self._items.search(state.text, _NUM_FOUND if state.text else _NUM_POPULAR),
-            query_ids=self.query_ids[:_NUM_QUERY_IDS],
+            query_options=self._options,
+            num_queries=len(self.query_ids),
             max_k=min(MAX_K, self._config.index.k),
         )
 
-    def _recommended(self, key: str, query: Query, k: int) -> Answer:
+    def _recommended(self, key: str, query: Query, state: State) -> Answer:
         answer = Answer(key)
 
         def ask() -> Sequence[Recommended]:
             ranker, answer.ranker = self._choices.ranker(key)
             started = time.perf_counter()
-            found = ranker.recommend(query, k)
-            items = [of.item for of in found]
+            found = ranker.recommend(query, state.k)
+            items = [*(of.item for of in found), *([state.why] if state.why else [])]
             left_out, shares = shares_of(ranker, query, items, self._config.model.max_history)
+            if state.why:
+                pairs = zip(left_out, shares[:, -1].tolist(), strict=True)
+                answer.why = sorted(pairs, key=lambda pair: -pair[1])
             answer.milliseconds = 1000 * (time.perf_counter() - started)
             answer.num_left_out = len(left_out)
             return with_reasons(found, left_out, shares)
-
-        return _answered(answer, ask)
-
-    def _why(self, key: str, query: Query, item: str) -> Answer:
-        answer = Answer(key)
-
-        def ask() -> Sequence[Recommended]:
-            ranker, answer.ranker = self._choices.ranker(key)
-            found = shares_of(ranker, query, [item], self._config.model.max_history)
-            shares = (Recommended(of, float(share)) for of, (share,) in zip(*found, strict=True))
-            return sorted(shares, key=lambda of: -of.score)
 
         return _answered(answer, ask)
 

@@ -21,7 +21,7 @@ Scores = npt.NDArray[np.floating[Any]]
 
 # The shorter histories of a request have at most about this many events in all, which take 20 ms,
 # and there are about this many of them.
-_MAX_EVENTS, _MAX_LEFT_OUT = 8000, 64
+_MAX_EVENTS, _MAX_LEFT_OUT = 5000, 64
 # With a ranking stage, each history is a request of its own.
 _MAX_LEFT_OUT_RANKED = 10
 _NUM_REASONS = 3
@@ -128,20 +128,25 @@ class BaselineRanker:
     """A baseline that is fitted to training events.
 
     Args:
-        score: Returns the scores of all candidates `[num_candidates]` for a history.
+        score: Returns the scores of all candidates for histories, `[num, num_candidates]`.
         ids: The candidates.
         items: Their features, for filters.
     """
 
     max_left_out = _MAX_LEFT_OUT
 
-    def __init__(self, score: Callable[[Sequence[str]], Scores], ids: Sequence[str], items: Items):
+    def __init__(
+        self,
+        score: Callable[[Sequence[Sequence[str]]], Scores],
+        ids: Sequence[str],
+        items: Items,
+    ) -> None:
         self._score, self._ids, self._items = score, ids, items
         self._index_of = {name: index for index, name in enumerate(ids)}
 
     def recommend(self, query: Query, k: int) -> list[Recommended]:
         """Return the best candidates for a query."""
-        scores, excluded = self._score(query.history), set(query.exclude)
+        (scores,), excluded = self._score([query.history]), set(query.exclude)
         found: list[Recommended] = []
         for index in np.argsort(-scores, kind="stable").tolist():
             item = self._ids[index]
@@ -153,10 +158,10 @@ class BaselineRanker:
 
     def scores(self, queries: Sequence[Query], candidates: Sequence[str]) -> Scores:
         """Return the scores of candidates `[num_queries, num_candidates]`."""
-        columns = [self._index_of.get(item, -1) for item in candidates]
-        scores = np.array([self._score(of.history)[columns] for of in queries])
+        columns = np.array([self._index_of.get(item, -1) for item in candidates])
+        scores = self._score([of.history for of in queries])[:, columns]
         # Candidates that a history says nothing about have negative scores by popularity.
-        return np.where(np.array(columns) < 0, 0.0, np.maximum(scores, 0.0))
+        return np.where(columns < 0, 0.0, np.maximum(scores, 0.0))
 
 
 def shares_of(
