@@ -68,8 +68,8 @@ class Project:
     """One configured project.
 
     A model is that of `run`, which may be the first characters of a run ID; else the stable version
-    or, if none was promoted, the newest pushed one. All methods raise `PipelineError` with the
-    message that the command line would show.
+    or, if none was promoted, the newest pushed one. Methods raise `PipelineError`, and
+    those that read data `IngestError` or `BatchError`, with the message of the command line.
 
         project = Project("films", {"training.epochs": 5})
         project.run(name="five epochs")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(invoke_without_command=True)
 
 _GATES = ("drift", "evaluation", "index", "server")
+# Metrics that a comparison shows, besides those with intervals.
 _COMPARED = ("hit_rate@", "mrr@", "ndcg@", "coverage@", "novelty@")
 _TENSORBOARD = str(Path(sys.executable).with_name("tensorboard"))
 _STYLES = {"complete": "green", "running": "cyan"}
@@ -207,8 +208,9 @@ def _print_comparison(found: dict[str, Any]) -> None:
         say(f"{run['run_id']}  {run['name']}  {run['state']}  {shlex.join(run['overrides'])}")
     show("settings that differ", found["settings"])
     rows: dict[str, list[Any]] = {}
+    paired = {name for of in found["differences"] if of for name in of["intervals"]}
     for metric, (first, *others) in found["metrics"].items():
-        if not metric.startswith(_COMPARED):
+        if not metric.startswith(_COMPARED) and metric not in paired:
             continue
         rows[metric] = [_number(first)]
         for value, difference in zip(others, found["differences"], strict=True):

@@ -15,7 +15,7 @@ from pipeline.runs.history import RunRecord, find_run
 from pipeline.runs.metadata import open_store
 from pipeline.runs.results import live_outputs, with_results
 
-# Metrics of which a comparison has the intervals. List metrics have none.
+# Metrics of which a comparison has the intervals, besides that of the gate.
 _PAIRED = ("hit_rate@", "mrr@", "ndcg@")
 _CASES_FILE = "cases.parquet"
 _UNRANKED = 2**62
@@ -43,6 +43,8 @@ def compare_runs(config: PipelineConfig, run_ids: Sequence[str]) -> dict[str, An
     cases = [_cases(found.get(("RetrievalEvaluator", "evaluation"))) for found in outputs]
     measured = [record.summary.get("metrics", {}).get("model", {}) for record in records]
     names = list(dict.fromkeys(name for values in measured for name in values))
+    of_gate = {record.summary.get("gate_metric") for record in records}
+    paired = [name for name in names if name.startswith(_PAIRED) or name in of_gate]
     first, *others = cases
     return {
         "runs": [
@@ -54,7 +56,7 @@ def compare_runs(config: PipelineConfig, run_ids: Sequence[str]) -> dict[str, An
         "differences": [
             None
             if first is None or other is None
-            else paired_difference(first, other, [n for n in names if n.startswith(_PAIRED)], config)
+            else paired_difference(first, other, paired, config)
             for other in others
         ],
     }

@@ -16,6 +16,7 @@ import yaml
 from components.index_builder.loaded_model import LoadedModel
 from pipeline.config.file import load
 from pipeline.releases.answering_model import answering_model
+from pipeline.report.charts import charts
 from pipeline.runs.batch import recommend_all
 from pipeline.source_lookup import query_history
 from serving.clients import RestRetrievalClient, RetrievalClient
@@ -132,6 +133,24 @@ def test_the_ranked_list_is_served_if_it_is_better(walks: tuple[Path, Any]):
     next_ones = [f"item é{start + 3}" for start in range(24)]
     assert np.mean(np.array(best) == next_ones) > 0.6
     assert "retrieval_scores" in answer
+
+
+def test_the_report_has_the_ranking_stage(walks: tuple[Path, Any]):
+    config, summary = walks
+    page = Path(summary["report"])
+    facts = json.loads(page.with_name("report.json").read_text())
+    importance = report_of(config, "model_run", "ranking.json")["measured"]["importance"]
+    bars = charts(facts)["importance"]["data"]["values"]
+    drawn = {row["feature"]: row["value"] for row in bars}
+    assert drawn == {name: found["value"] for name, found in importance.items()}
+    ranking, text = facts["evaluation"]["ranking"], page.read_text()
+    assert "The ranked list is served" in text
+    assert ranking["tasks"].keys() == {"rating", "buy", "dwell"}
+    for task, found in ranking["tasks"].items():
+        assert f"Task <bdi>{task}</bdi>: {found['loss']}" in text
+        for name, value in found["metrics"]["model"].items():
+            assert f'<th class="n">{name}</th>' in text
+            assert f'<td class="n">{value:.4f}</td>' in text
 
 
 def test_a_search_chooses_the_ranker(walks: tuple[Path, Any]):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow.parquet as pq
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -177,6 +178,43 @@ class TestServed:
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["candidates"] == []
         assert "no candidate passes the filters and exclusions" in done.stderr
+
+    def test_a_run_does_not_differ_from_itself(
+        self, two_tower: Command, finished_run: dict[str, Any]
+    ) -> None:
+        runs = [finished_run["run_id"]] * 2
+        done = two_tower("runs", "compare", *runs, "--config", str(finished_run["config_path"]))
+        assert done.returncode == 0, done.stderr
+        value = f"{finished_run['metrics']['model']['hit_rate@10']:.4f}"
+        (line,) = (line for line in done.stdout.splitlines() if "hit_rate@10" in line)
+        assert line.split(maxsplit=2)[1:] == [value, f"{value} (+0.0000 to +0.0000)"]
+
+    def test_the_queries_of_a_file_get_recommendations_in_files(
+        self, two_tower: Command, finished_run: dict[str, Any], tmp_path: Path
+    ) -> None:
+        queries, output = tmp_path / "some.csv", tmp_path / "answers"
+        queries.write_text("user\nuser 1\nnobody\n", encoding="utf-8")
+        version = finished_run["pushed_version"]
+        report = self.ask(
+            two_tower, finished_run, "batch", "--output", str(output), "--queries", str(queries),
+            "--include-seen", "--version", str(version), "-k", "20",
+        )  # fmt: skip
+        assert report["num_rows"] == 40
+        rows = pq.read_table(output).to_pylist()
+        assert {row["model_version"] for row in rows} == {version}
+        assert sorted({row["user"] for row in rows}) == ["nobody", "user 1"]
+        known = self.ask(
+            two_tower,
+            finished_run,
+            "recommend",
+            "--query-id",
+            "user 1",
+            "--include-seen",
+            "-k",
+            "20",
+        )
+        items = [row["item"] for row in rows if row["user"] == "user 1"]
+        assert items == [row["candidate_id"] for row in known["candidates"]]
 
     def test_similar_items_are_of_the_same_half(
         self, two_tower: Command, finished_run: dict[str, Any]

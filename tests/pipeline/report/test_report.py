@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from pipeline.cli import run as run_command
 from pipeline.cli.main import app
 from pipeline.config.project import PipelineConfig
+from pipeline.project import Report
 from pipeline.report.charts import charts
 from pipeline.report.page import render
 from pipeline.report.verdict import verdict
@@ -76,6 +78,24 @@ def test_the_facts_are_those_of_the_artifacts(
     assert len(facts["map"]["points"]) == 60
 
 
+def test_charts_have_the_values_of_the_evaluation(facts: dict[str, Any]) -> None:
+    evaluation, found = facts["evaluation"], charts(facts)
+    curve = found["curve_hit_rate"]["data"]["values"]
+    assert {row["ranker"] for row in curve} == evaluation["metrics"].keys()
+    for row in curve:
+        cut, ranker = f"hit_rate@{row['k']}", row["ranker"]
+        interval = evaluation["curves"][cut][ranker]
+        assert row["value"] == evaluation["metrics"][ranker][cut]
+        assert (row["low"], row["high"]) == (interval["low"], interval["high"])
+        assert row["low"] <= row["value"] <= row["high"]
+    slices = evaluation["slices"]
+    for row in found["slices"]["data"]["values"]:
+        name, value, number = re.fullmatch(r"(\w+): \W*(.+?)\W* · ([\d,]+)", row["slice"]).groups()  # type: ignore[union-attr]
+        of_slice = slices[name][value]
+        assert (number, row["queries"]) == (f"{of_slice['num_events']:,}", of_slice["num_queries"])
+        assert row["value"] == of_slice["metrics"][row["ranker"]]["hit_rate@10"]
+
+
 def test_the_page_shows_the_verdict_and_draws_every_chart(
     facts: dict[str, Any], folder: Path, chromium: Any
 ) -> None:
@@ -88,9 +108,15 @@ def test_the_page_shows_the_verdict_and_draws_every_chart(
     for name, metrics in evaluation["metrics"].items():
         row = page.locator("tr", has=page.locator(f"th:text-is('{name}')"))
         assert f"{metrics['hit_rate@10']:.4f}" in row.inner_text()
-        assert f"{metrics['coverage@10']:.4f}" in row.inner_text()
+        for metric in ("coverage@10", "novelty@10", "popularity_lift@10", "gini@10"):
+            assert f"{metrics[metric]:.4f}" in row.inner_text()
+        interval = evaluation["intervals"][name]
+        assert f"{interval['low']:.4f} to {interval['high']:.4f}" in row.inner_text()
     for check in evaluation["gate"]["checks"]:
         assert check["text"] in text
+    example = page.locator("#examples .card", has_text=facts["examples"][0]["query_id"]).first
+    for item in facts["examples"][0]["recommended"]:
+        assert facts["items"][item]["name"] in example.inner_text()
     card = page.inner_text("#card")
     assert "Recommend candidates (item) to queries (user)" in card
     assert "60 candidates, from 2001-09-09 to 2001-09-09" in card
@@ -104,6 +130,14 @@ def test_the_page_shows_the_verdict_and_draws_every_chart(
     page.set_viewport_size({"width": A4_WIDTH, "height": 1000})
     assert page.evaluate("document.documentElement.scrollWidth") <= A4_WIDTH
     assert page.pdf().startswith(b"%PDF")
+
+
+def test_a_notebook_draws_the_report_inline(folder: Path, chromium: Any) -> None:
+    page = chromium.new_page()
+    page.set_content(Report(folder / "report.html")._repr_html_())
+    inside = page.frame_locator("iframe")
+    inside.locator("[data-chart=curve_hit_rate] svg").wait_for()
+    assert "was pushed" in inside.locator(".verdict").inner_text()
 
 
 def test_the_page_fits_a_telephone_in_the_dark(folder: Path, chromium: Any) -> None:

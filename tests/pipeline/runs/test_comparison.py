@@ -35,6 +35,9 @@ def test_only_queries_with_the_same_events_are_compared(config: PipelineConfig) 
     interval = found["intervals"]["mrr@10"]
     assert interval["value"] == pytest.approx((1 / 2 + 1 / 3) / 3 - (1 + 1 / 9) / 3)
     assert interval["low"] <= interval["value"] <= interval["high"]
+    of_lists = paired_difference(first, other, ["query_hit_rate@10"], config)["intervals"]
+    # Of query a, one of two events is a hit instead of both; that of b is a hit now.
+    assert of_lists["query_hit_rate@10"]["value"] == pytest.approx((1 / 2 + 1) / 2 - 1 / 2)
     nothing = paired_difference(first, cases(("d", "x", 1)), ["mrr@10"], config)
     assert nothing == {"queries": 0, "intervals": {}}
 
