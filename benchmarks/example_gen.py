@@ -4,7 +4,10 @@ Each component runs in a new process. CPU time includes all threads and child pr
 component, but not its imports, which are listed separately. Memory is the peak resident size minus
 that after the imports.
 
-Usage: python benchmarks/example_gen.py [--json] [--skip-stock]
+The start of a run is measured from the start of `two-tower run` to the first Beam pipeline, with
+one file of ten ratings and with 100,000 of them.
+
+Usage: python benchmarks/example_gen.py [--json] [--skip-stock] [--only-start]
 """
 
 import json
@@ -19,12 +22,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from benchmarks._processes import Measured, measure_components
+from benchmarks._processes import TWO_TOWER, Measured, measure, measure_components
 from benchmarks._report import Row, options_parser, row, run
 
 NUM_USERS = 6_000
 NUM_ITEMS = 4_000
 SIZES = {"1m": 1_000_000, "4m": 4_000_000}
+NUM_FILES = {"1_file": 1, "100k_files": 100_000}
+UNTIL_BEAM = f"""
+import os
+import components.interactions.ingest as ingest
+ingest.run_and_collect = lambda *_: os._exit(0)
+{TWO_TOWER}
+"""
 
 
 def write_ratings(path: Path, count: int) -> None:
@@ -62,12 +72,12 @@ def write_examples(csv: Path, path: Path) -> None:
             stream.write(b"".join(map(frame, encoder.encode(named))))
 
 
-def ingest(folder: Path, interactions: Path) -> Measured:
-    """Run TimelineExampleGen of a minimal project on a file of ratings."""
+def write_config(folder: Path, interactions: str) -> Path:
+    """Write a minimal project for files of ratings, and return its configuration."""
     folder.mkdir()
     config = folder / "ratings.yaml"
     events = {
-        "files": str(interactions),
+        "files": interactions,
         "query_id": "user_id",
         "candidate_id": "movie_id",
         "timestamp": "timestamp",
@@ -78,11 +88,37 @@ def ingest(folder: Path, interactions: Path) -> Measured:
     schema.touch()  # must exist, but ingestion does not read it
     settings = {"events": events, "split": split, "schema": {"file": str(schema)}}
     config.write_text(json.dumps(settings), encoding="utf-8")
+    return config
+
+
+def ingest(folder: Path, interactions: Path) -> Measured:
+    """Run TimelineExampleGen of a minimal project on a file of ratings."""
+    config = write_config(folder, str(interactions))
     (found,) = measure_components(folder / "stages", ["TimelineExampleGen"], config).values()
     return found
 
 
+def start_rows(folder: Path) -> Iterator[Row]:
+    """Measure the start of runs with few and many files."""
+    for label, count in NUM_FILES.items():
+        files = folder / label
+        files.mkdir()
+        write_ratings(files / "0.csv", 10)
+        content = (files / "0.csv").read_bytes().replace(b'"', b"")
+        for number in range(count):
+            (files / f"{number}.csv").write_bytes(content)
+        config = write_config(folder / f"{label}_project", f"{files}/*.csv")
+        settings = ["--config", str(config), "--set", f"runs={folder / label}_runs"]
+        command = [sys.executable, "-c", UNTIL_BEAM, "run", *settings]
+        figures = measure(command, {}, folder / f"{label}.log")
+        yield row(f"start_wall_{label}", figures["process_wall_s"], "s")
+        yield row(f"start_cpu_{label}", figures["process_cpu_s"], "s")
+
+
 def rows(options: Any, folder: Path) -> Iterator[Row]:
+    yield from start_rows(folder)
+    if options.only_start:
+        return
     paths = {label: folder / label / f"{label}.csv" for label in SIZES}
     for label, count in SIZES.items():
         paths[label].parent.mkdir()
@@ -116,4 +152,5 @@ def rows(options: Any, folder: Path) -> Iterator[Row]:
 if __name__ == "__main__":
     parser = options_parser(__doc__)
     parser.add_argument("--skip-stock", action="store_true", help="leave out CsvExampleGen")
+    parser.add_argument("--only-start", action="store_true", help="measure only the start")
     run(parser, rows, "tfx", "apache-beam", "tensorflow", "pyarrow", "numpy")
