@@ -3,7 +3,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.explore.state import State
@@ -15,6 +15,7 @@ def pairs_of(url: str) -> list[tuple[str, str]]:
     return parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=len(url) > 3)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(_NAMES, st.text(st.characters(), max_size=4)), max_size=12))
 def test_every_state_survives_its_own_url(pairs: list[tuple[str, str]]) -> None:
     state = State.read(pairs)
