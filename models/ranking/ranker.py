@@ -41,7 +41,7 @@ class Normalisation(tf_keras.layers.Layer):
     def adapt(self, features: Floats) -> None:
         """Set the moments of the first features to those of `features` `[n, m]`.
 
-        Constant ones become 0. The others, which are embeddings, stay as they are.
+        Constant ones become 0. The remaining features, which are embeddings, are not changed.
         """
         number = features.shape[1]
         deviation = features.std(axis=0, dtype=np.float64)

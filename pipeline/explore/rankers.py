@@ -24,6 +24,8 @@ Scores = npt.NDArray[np.floating[Any]]
 _MAX_EVENTS, _MAX_LEFT_OUT = 5000, 64
 # With a ranking stage, each history is a request of its own.
 _MAX_LEFT_OUT_RANKED = 10
+# Scores of a baseline for several histories, which take 8 bytes each.
+_SCORES_AT_ONCE = 4_000_000
 _NUM_REASONS = 3
 _NO_EVENT = "\N{NULL}no event"
 
@@ -159,7 +161,10 @@ class BaselineRanker:
     def scores(self, queries: Sequence[Query], candidates: Sequence[str]) -> Scores:
         """Return the scores of candidates `[num_queries, num_candidates]`."""
         columns = np.array([self._index_of.get(item, -1) for item in candidates])
-        scores = self._score([of.history for of in queries])[:, columns]
+        histories = [of.history for of in queries]
+        step = max(1, _SCORES_AT_ONCE // len(self._ids))
+        parts = (histories[first : first + step] for first in range(0, len(histories), step))
+        scores = np.concatenate([self._score(part)[:, columns] for part in parts])
         # Candidates that a history says nothing about have negative scores by popularity.
         return np.where(columns < 0, 0.0, np.maximum(scores, 0.0))
 
