@@ -38,7 +38,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, two_tower: Command) -
     return {**run_to_summary(two_tower, config), "config_path": config}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, no other test can use `asyncio.run`
 def chromium() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     path = shutil.which("chromium")
