@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.command import command
-from pipeline.cli.options import Model, Project
+from pipeline.cli.options import Model, Port, Project
 from pipeline.cli.output import fail, note, say, waiting
 from pipeline.cli.serve import chosen_model, served_model
 from pipeline.releases.answering_model import AnsweringModel, pushed_versions
@@ -26,7 +26,7 @@ _PARENT = typer.Option(hidden=True)
 @command
 def explore(
     project: Project,
-    port: int = 8502,
+    port: Port = 8502,
     bind_address: str = "127.0.0.1",
     model: Model = Model(),
     target: str | None = None,

@@ -18,6 +18,7 @@ def _config_names(incomplete: str) -> list[str]:
 
 
 Positive = Annotated[int, typer.Option(min=1)]
+Port = Annotated[int, typer.Option(min=0, max=65535)]
 
 
 @dataclass(frozen=True)

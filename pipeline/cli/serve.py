@@ -13,7 +13,7 @@ import typer
 
 from components import files
 from pipeline.cli.command import command
-from pipeline.cli.options import Model, Project
+from pipeline.cli.options import Model, Port, Project
 from pipeline.cli.output import fail, log_to, note, waiting
 from pipeline.releases.answering_model import (
     AnsweringModel,
@@ -36,12 +36,12 @@ _OR_TARGET = ", or name a server with --target"
 @command
 def serve(
     project: Project,
-    port: int = 8500,
-    rest_port: int = 8501,
+    port: Port = 8500,
+    rest_port: Port = 8501,
     bind_address: str = "127.0.0.1",
     request_log: Path | None = None,
     explore: bool = False,
-    explore_port: int = 8502,
+    explore_port: Port = 8502,
 ) -> None:
     """Serve the newest pushed version, and newer ones after each push.
 

@@ -36,12 +36,12 @@ class ExplorerServer:
 
     Args:
         address: Address to listen on.
-        port: Port, or -1 for a free one.
+        port: Port, or 0 for a free one.
     """
 
     def __init__(self, address: str, port: int) -> None:
         self._address = address
-        self._socket = bound_socket("--port", address, port)
+        self._socket = bound_socket("explorer", address, port)
         host = f"[{address}]" if ":" in address else address
         self.url = f"http://{host}:{self._socket.getsockname()[1]}/"
 

@@ -33,8 +33,10 @@ class AnsweringModel:
     run: str | None = None
 
     def __str__(self) -> str:
-        version = f"model version {self.version}" if self.version else ""
-        return ", ".join(filter(None, [version, self.reason]))
+        model = f"model version {self.version}" if self.version else ""
+        if not model and self.run is None:
+            model = f"model of {self.path}"  # the server chooses the version with each answer
+        return ", ".join(filter(None, [model, self.reason]))
 
 
 def answering_model(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import math
 import socket
 from collections.abc import Callable, Sequence
@@ -207,8 +208,8 @@ def bound_socket(flag: str, address: str, port: int) -> socket.socket:
         bound.bind((address, 0 if port == AUTO_PORT else port))
     except OSError as error:
         bound.close()
-        raise StartupError(
-            f"{flag}: cannot listen on {address}:{port}: {error.strerror}. Stop the process that "
-            "uses the port, or choose another one ('auto' takes a free port)"
-        ) from error
+        problem = f"{flag}: cannot listen on {address}:{port}: {error.strerror}"
+        if error.errno == errno.EADDRINUSE:
+            problem += ". Stop the process that uses the port, or choose another one"
+        raise StartupError(problem) from error
     return bound

@@ -7,6 +7,7 @@ import pytest
 from pipeline.config.project import PipelineConfig
 from pipeline.errors import ReleaseError
 from pipeline.releases.answering_model import (
+    AnsweringModel,
     answering_model,
     model_config_path,
     other_stable_version,
@@ -43,3 +44,10 @@ def test_the_newest_version_answers_until_one_is_promoted(config: PipelineConfig
     assert answering_model(config, version=5).version == 5
     with pytest.raises(ReleaseError, match=r"version 4 is not in .*: 3, 5"):
         answering_model(config, version=4)
+
+
+def test_a_server_is_named_by_its_address() -> None:
+    assert (
+        str(AnsweringModel("localhost:8500", None, "stable")) == "model of localhost:8500, stable"
+    )
+    assert str(AnsweringModel("localhost:8500", None, "")) == "model of localhost:8500"
