@@ -299,10 +299,10 @@ class Project:
 
     def _evaluation(self, run: str | None) -> Path:
         """Return the folder with the evaluation of a run."""
-        store = open_store(self.config)
         wanted = records_of(self.config) if run is None else [find_run(self.config, run)]
         for record in reversed(wanted):
-            found = live_outputs(self.config, store, record.run_id).get(_EVALUATION)
+            outputs = live_outputs(self.config, open_store(self.config), record.run_id)
+            found = outputs.get(_EVALUATION)
             if found is not None:
                 return Path(found.uri)
         raise EvaluationError(
