@@ -6,6 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import polars as pl
 import pytest
@@ -17,7 +19,14 @@ from pipeline.config.project import PipelineConfig
 from pipeline.definition import create_components
 from tests.builders import free_port, project, wait_for
 from tests.pipeline.releases.fake_tensorflow_serving import FakeTensorFlowServing
-from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, run_to_summary, write_two_clubs
+from tests.pipeline.two_clubs import (
+    ROOT,
+    TWO_TOWER,
+    Command,
+    explorer,
+    run_to_summary,
+    write_two_clubs,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +63,87 @@ def test_an_experiment_ends_before_the_components_that_others_rely_on(tmp_path: 
     config = project(tmp_path, "batch.enabled=true", "batch.k=5", events={"files": "events.csv"})
     every = names(config)
     assert every - names(config, push=False) == {"Pusher", "BatchRecommender"}
+
+
+@pytest.fixture(scope="module")
+def refused(finished_run: dict[str, Any], two_tower: Command) -> dict[str, Any]:
+    """The summary of an experiment that is compared with the finished run and refused."""
+    settings = ("--set", "training.epochs=1", "--set", "evaluation.min_lift_over_last=3")
+    config = str(finished_run["config_path"])
+    done = two_tower("run", "--config", config, "--json", "--name", "brief", *settings)
+    assert done.returncode == 3, done.stderr
+    assert "min_lift_over_last" in done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+@pytest.mark.slow
+class TestRefusedExperiment:
+    def test_it_is_compared_with_the_last_blessed_model_and_changes_nothing_that_is_served(
+        self, finished_run: dict[str, Any], refused: dict[str, Any]
+    ) -> None:
+        assert refused["metrics"]["last_blessed"] == finished_run["metrics"]["model"]
+        assert refused["pushed_version"] is None
+        versions = [path.name for path in Path(finished_run["serving_dir"]).iterdir()]
+        assert versions == [str(finished_run["pushed_version"])]
+
+    def test_it_is_listed_with_its_name_and_its_settings(
+        self, finished_run: dict[str, Any], refused: dict[str, Any], two_tower: Command
+    ) -> None:
+        config = str(finished_run["config_path"])
+        listed = json.loads(two_tower("runs", "--config", config, "--json").stdout)
+        (record,) = (of for of in listed if of["run_id"] == refused["run_id"])
+        assert record["name"] == "brief"
+        assert record["overrides"] == ["training.epochs=1", "evaluation.min_lift_over_last=3"]
+        heading, *rows = two_tower("runs", "--config", config).stdout.splitlines()
+        assert {"name", "set"} <= set(heading.split())
+        (row,) = (row for row in rows if refused["run_id"] in row)
+        assert "brief" in row
+        assert "training.epochs=1" in row
+
+    def test_what_differs_from_another_run_is_measured(
+        self, finished_run: dict[str, Any], refused: dict[str, Any], two_tower: Command
+    ) -> None:
+        runs = [finished_run["run_id"], refused["run_id"]]
+        config = str(finished_run["config_path"])
+        done = two_tower("runs", "compare", *runs, "--config", config, "--json")
+        assert done.returncode == 0, done.stderr
+        compared = json.loads(done.stdout)
+        assert compared["settings"]["training.epochs"] == [12, 1]
+        assert compared["settings"].keys() == {"training.epochs", "evaluation.min_lift_over_last"}
+        (difference,) = compared["differences"]
+        assert difference["queries"] > 200
+        interval = difference["intervals"]["hit_rate@10"]
+        ours, theirs = compared["metrics"]["hit_rate@10"]
+        assert interval["low"] <= theirs - ours <= interval["high"]
+        assert all(run["seconds"] > run["training_seconds"] > 0 for run in compared["runs"])
+        assert [run["epochs"] for run in compared["runs"]] == [12, 1]
+
+    def test_its_model_answers_on_the_command_line_and_in_the_explorer(
+        self, finished_run: dict[str, Any], refused: dict[str, Any], two_tower: Command
+    ) -> None:
+        config, run = finished_run["config_path"], refused["run_id"]
+        asked = ("--config", str(config), "--query-id", "user 1", "-k", "5", "--json")
+        done = two_tower("recommend", *asked, "--run", run)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert len(answer["candidates"]) == 5
+        assert answer["model_version"] is None
+        assert answer["model"] == f"model of run {run}, which was not pushed (refused)"
+        with (
+            explorer(config, "--run", run) as address,
+            urlopen(f"{address}?q={quote('user 1')}") as page,
+        ):
+            text = page.read().decode()
+        assert answer["model"] in text
+        _, _, shown = text.partition('id="answers"')
+        places = [shown.index(f"<bdi>{row['candidate_id']}<") for row in answer["candidates"]]
+        assert places == sorted(places)
+
+    def test_its_report_shows_the_settings_that_differ(self, refused: dict[str, Any]) -> None:
+        page = Path(refused["report"]).read_text("utf-8")
+        changed = page.partition("Settings that differ from the previous run")[2]
+        assert "<code>training.epochs</code></td>" in changed.partition("All settings")[0]
 
 
 @pytest.mark.long

@@ -2,9 +2,11 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,17 @@ def run_to_summary(two_tower: Command, config: Path, *options: str) -> dict[str,
     assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
     return summary
+
+
+@contextmanager
+def explorer(config: Path, *options: str) -> Iterator[str]:
+    """Run an explorer of a project, and yield its address."""
+    words = [*TWO_TOWER, "explore", "--config", str(config), "--port", "0", *options]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(30)
+    assert status == 0

@@ -6,9 +6,8 @@ import csv
 import http.client
 import json
 import re
-import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,15 @@ from urllib.request import urlopen
 import pytest
 
 from serving.clients.grpc_client import RetrievalClient
-from tests.builders import HOSTILE, wait_for
-from tests.pipeline.two_clubs import ROOT, TWO_TOWER, Command, run_to_summary, write_two_clubs
+from tests.builders import HOSTILE, free_port, wait_for
+from tests.pipeline.two_clubs import (
+    ROOT,
+    TWO_TOWER,
+    Command,
+    explorer,
+    run_to_summary,
+    write_two_clubs,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -40,23 +46,9 @@ def address(
         rows.writerows([item, name, i % 7, KINDS[i % 2]] for item, name, i in named)
     kind = "candidates.features.kind={kind: categorical, learn: false}"
     changes = [f"candidates.file={items}", kind, "index.filters=[kind]"]
-    with explorer(finished_run["config_path"], *changes) as found:
+    options = [word for change in changes for word in ("--set", change)]
+    with explorer(finished_run["config_path"], *options) as found:
         yield found
-
-
-@contextmanager
-def explorer(config: Path, *changes: str, options: Sequence[str] = ()) -> Iterator[str]:
-    """Run an explorer of a project with some settings changed, and yield its address."""
-    words = ["explore", "--config", str(config), "--port", "0", *options]
-    words += [word for change in changes for word in ("--set", change)]
-    process = subprocess.Popen([*TWO_TOWER, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.send_signal(signal.SIGINT)
-        status = process.wait(30)
-    assert status == 0
 
 
 @pytest.fixture
@@ -243,7 +235,7 @@ def test_versions_runs_and_baselines_are_compared_under_the_same_filters(
     assert done.returncode == 3, done.stderr
     refused = json.loads(done.stdout)["run_id"]
     v1, v2, run = f"version-{first}", f"version-{second}", f"run-{refused}"
-    with explorer(config, options=["--run", refused]) as address:
+    with explorer(config, "--run", refused) as address:
         for keys in [("", v1), (v1, v2), (v2, run), (run, "baseline-item_knn")]:
             with checked_page(chromium, address) as page:
                 page.goto(f"{address}?{urlencode({'q': 'user 1', 'm': keys[0]})}")
@@ -289,15 +281,6 @@ def test_serve_explore_asks_the_server_and_ends_with_it(finished_run: dict[str, 
         server.terminate()
     assert server.wait(30) == 0
     wait_for(lambda: text_of(address) is None, 10)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
 
 
 def text_of(url: str) -> str | None:
