@@ -230,8 +230,9 @@ class TrainingConfig(Settings):
         None,
         ge=0,
         le=0.5,
-        description="Share of the training timelines held out for early stopping. Default: 5%, but "
-        "at most 500 timelines, and none if 5% are fewer than 100 or with several workers.",
+        description="Share of the training timelines held out for early stopping; with "
+        "next_candidate, training misses only their newest events. Default: 5%, but at most 500 "
+        "timelines, and none if 5% are fewer than 100 or with several workers.",
     )
     early_stopping_metric: str | None = Field(
         None,

@@ -124,6 +124,10 @@ class ExactAnswers:
         """The number of candidates per query."""
         return self.indices.shape[1]
 
+    def first(self, number: int) -> "ExactAnswers":
+        """Return the first queries with their answers."""
+        return ExactAnswers(self.queries[:number], self.indices[:number], self.scores[:number])
+
 
 def exact_answers(vectors: Vectors, queries: Vectors, k: int) -> ExactAnswers:
     """Return the exact k best candidates of each query, scoring the catalogue block by block.

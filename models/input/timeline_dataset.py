@@ -1,6 +1,7 @@
 """Training batches of transformed timelines."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import tensorflow as tf
 
@@ -26,6 +27,8 @@ MEMORY_BYTES = 256 << 20
 _READ_BYTES = 8 << 20
 _ROWS_PER_BLOCK = 4096
 _HASH_BUCKETS = 1_000_000
+# Maximum number of events of a timeline that are held out with `holds_out_newest`.
+_MOST_NEWEST = 5
 # Without a `validation_fraction`: more timelines would not change which epoch is the best, and the
 # training would miss them. With fewer, chance would choose.
 _USUAL_SHARE, _MOST_HELD_OUT, _FEWEST_HELD_OUT = 0.05, 500, 100
@@ -41,7 +44,9 @@ class TimelineDataset:
     event types and of the context `[batch, events]`. If candidates have times of availability, it
     also has those of the events.
     `validation_fraction` of the timelines, chosen by a hash of their events, are held out; None
-    holds out 5%, but at most 500 timelines, and none if there would be fewer than 100.
+    holds out 5%, but at most 500 timelines, and none if there would be fewer than 100. With
+    `holds_out_newest`, training misses only the newest quarter of the events of these timelines,
+    at most five, and in validation batches, all others have the weight 0.
 
     Args:
         files: GZIP TFRecords of transformed timelines.
@@ -72,6 +77,7 @@ class TimelineDataset:
         *,
         weights: EventWeights | None = None,
         hold_back: HoldBack | None = None,
+        holds_out_newest: bool = False,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._spec = spec
@@ -79,6 +85,7 @@ class TimelineDataset:
         self._seed = seed
         self._weights = weights or EventWeights()
         self._hold_back = hold_back
+        self._holds_out_newest = holds_out_newest
         self._used_weights: set[float] = set()
         self._unknown_types, self._known_types = set(self._weights.types), [""]
         rows = (
@@ -103,27 +110,32 @@ class TimelineDataset:
     def _read(self, rows: tf.data.Dataset, memory_bytes: int) -> None:
         """Count the timelines, and keep them in memory if they are not too large."""
         blocks = rows.map(lambda rows: (rows, self._is_held_out(rows))).prefetch(1)
-        counts, kept = [0, 0], ([tf.constant([], tf.string)], [tf.constant([], tf.string)])
-        num_bytes = 0
+        nothing = tf.constant([], tf.string), tf.constant([], tf.bool)
+        counts, kept, num_bytes = [0, 0], ([nothing], [nothing]), 0
         for rows, is_held_out in blocks:
             num_bytes += int(tf.reduce_sum(tf.strings.length(rows)))
             if self._weights.keys:
                 self._count_weights(rows)
-            for side in (False, True):
-                chosen = tf.boolean_mask(rows, is_held_out == side)
-                counts[side] += len(chosen)
+            for side, select in enumerate((self._fitted, _held_out)):
+                chosen = select(rows, is_held_out)
+                counts[side] += len(chosen[0])
                 if num_bytes <= memory_bytes:
                     kept[side].append(chosen)
         self.num_timelines, self._num_held_out = counts
         self.is_in_memory = num_bytes <= memory_bytes
-        self._training, self._held_out = (
-            tf.data.Dataset.from_tensor_slices(tf.concat(kept[side], axis=0))
+        self._training, self._validation = (
+            tf.data.Dataset.from_tensor_slices(
+                tuple(tf.concat(column, axis=0) for column in zip(*kept[side], strict=True))
+            )
             if self.is_in_memory
-            else blocks.map(
-                lambda rows, is_held_out, side=side: tf.boolean_mask(rows, is_held_out == side)
-            ).unbatch()
-            for side in (False, True)
+            else blocks.map(select).unbatch()
+            for side, select in enumerate((self._fitted, _held_out))
         )
+
+    def _fitted(self, rows: tf.Tensor, is_held_out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Select the timelines that training uses at least some events of."""
+        is_fitted = tf.ones_like(is_held_out) if self._holds_out_newest else ~is_held_out
+        return tf.boolean_mask(rows, is_fitted), tf.boolean_mask(is_held_out, is_fitted)
 
     def _count_weights(self, rows: tf.Tensor) -> None:
         parsed = tf.io.parse_example(rows, weight_parsing(self._weights))
@@ -177,7 +189,7 @@ class TimelineDataset:
         """Return one pass over the held-out timelines, or None if none are held out."""
         if not self._held_out_buckets:
             return None
-        return self._held_out.batch(self._batch_size).map(self._dense)
+        return self._validation.batch(self._batch_size).map(partial(self._dense, validates=True))
 
     @tf.autograph.experimental.do_not_convert
     def _with_events(self, rows: tf.Tensor) -> tf.Tensor:
@@ -198,12 +210,19 @@ class TimelineDataset:
         columns = tf.io.parse_example(rows, parsing_spec(keys, {}))
         indices = tf.concat([columns[key] for key in keys], axis=1)
         content = tf.strings.reduce_join(tf.strings.as_string(indices), axis=1, separator=" ")
-        return tf.strings.to_hash_bucket_fast(content, _HASH_BUCKETS) < self._held_out_buckets
+        buckets = tf.strings.to_hash_bucket_fast(content, _HASH_BUCKETS)
+        is_held_out = buckets < self._held_out_buckets
+        if self._holds_out_newest:
+            # A single event has nothing before it to predict it from.
+            is_held_out &= columns[self._spec.candidate_id].row_lengths() > 1
+        return is_held_out
 
     # AutoGraph has nothing to convert here, but would take seconds to check that.
     @tf.autograph.experimental.do_not_convert
-    def _dense(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Convert serialised Examples `[batch]` to a batch."""
+    def _dense(
+        self, rows: tf.Tensor, is_held_out: tf.Tensor, *, validates: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Convert serialised Examples `[batch]`, and whether they are held out, to a batch."""
         spec, weights = self._spec, self._weights
         ids = [spec.query_id, spec.candidate_id, *spec.context]
         parsing = parsing_spec(ids, spec.query_features) | weight_parsing(weights)
@@ -215,10 +234,16 @@ class TimelineDataset:
         if self._hold_back is not None or times:
             parsing |= parsing_spec([TIMESTAMP_KEY], {})
         columns = tf.io.parse_example(rows, parsing)
-        if self._hold_back is not None:
-            is_kept = self._hold_back.is_kept(columns[TIMESTAMP_KEY], columns[spec.candidate_id])
-            for name in {*ids[1:], *weights.keys, *types, *times}:
+        per_event = {*ids[1:], *weights.keys, *types, *times}
+
+        def keep(is_kept: tf.RaggedTensor) -> None:
+            for name in per_event:
                 columns[name] = tf.ragged.boolean_mask(columns[name], is_kept)
+
+        if self._hold_back is not None:
+            keep(self._hold_back.is_kept(columns[TIMESTAMP_KEY], columns[spec.candidate_id]))
+        if self._holds_out_newest and not validates:
+            keep(~_is_newest(columns[spec.candidate_id], is_held_out))
         batch = {name: pad_indices(columns[name]) for name in ids}
         batch |= dense_features(columns, spec.query_features)
         events = columns[spec.candidate_id]
@@ -226,11 +251,30 @@ class TimelineDataset:
             indices = type_indices(columns[EVENT_TYPE_KEY].values, spec)
             batch[HISTORY_TYPES_KEY] = events.with_values(indices).to_tensor(-1)
         batch |= {name: columns[name].to_tensor() for name in times}
-        if weights.keys:
-            batch[EVENT_WEIGHT_KEY] = events.with_values(
-                event_weights(columns, weights)
-            ).to_tensor()
+        of_events = event_weights(columns, weights) if weights.keys else None
+        if self._holds_out_newest and validates:
+            is_newest = tf.cast(_is_newest(events, is_held_out).values, tf.float32)
+            of_events = is_newest if of_events is None else of_events * is_newest
+        if of_events is not None:
+            batch[EVENT_WEIGHT_KEY] = events.with_values(of_events).to_tensor()
         return batch
+
+
+def num_newest(lengths: tf.Tensor) -> tf.Tensor:
+    """Return how many of the newest events are held out of timelines of these lengths."""
+    return tf.clip_by_value(lengths // 4, tf.minimum(lengths // 2, 1), _MOST_NEWEST)
+
+
+def _is_newest(events: tf.RaggedTensor, is_held_out: tf.Tensor) -> tf.RaggedTensor:
+    """Return a mask of the newest events of held-out timelines, `[batch, (events)]`."""
+    lengths = events.row_lengths()
+    first = tf.where(is_held_out, lengths - num_newest(lengths), lengths)
+    is_newest = tf.ragged.range(lengths).values >= tf.gather(first, events.value_rowids())
+    return events.with_values(is_newest)
+
+
+def _held_out(rows: tf.Tensor, is_held_out: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.boolean_mask(rows, is_held_out), tf.boolean_mask(is_held_out, is_held_out)
 
 
 def _usual_share(blocks: tf.data.Dataset) -> float:

@@ -14,13 +14,12 @@ import tf_keras
 from models.config import HoldoutMetric
 from models.errors import DivergedError
 from models.features.spec import HISTORY_TYPES_KEY, TIMESTAMP_KEY
+from models.input.timeline_dataset import num_newest
 from models.training.two_tower_model import TwoTowerModel
 
 _QUERIES_PER_BATCH = 256
 # reconstruct: share of a timeline's events that are predicted from the rest.
 _HIDDEN_SHARE = 0.2
-# next_candidate: number of newest events that are predicted, each from those before it.
-_NEWEST = 5
 
 Indices: TypeAlias = npt.NDArray[np.int32]
 
@@ -36,7 +35,8 @@ def holdout_ranks(
     """Return the rank, from 1, of each target among all candidates.
 
     With `reconstruct`, a random fifth of a timeline's events is predicted from the rest. With
-    `next_candidate`, each of the newest five events is predicted from all events before it.
+    `next_candidate`, each of the newest events that `TimelineDataset` holds out is predicted from
+    all events before it.
     Candidates with the same score rank before the target. With `exclude_seen`, the history's
     candidates are excluded from the ranking, and so are those that are not available at the time of
     the target.
@@ -50,10 +50,12 @@ def holdout_ranks(
     for batch in batches:
         all_events = batch[model.spec.candidate_id].numpy()
         all_types = batch.get(HISTORY_TYPES_KEY, tf.fill(all_events.shape, -1)).numpy()
+        lengths = (all_events >= 0).sum(axis=1)
+        of_rows = zip(all_events, all_types, lengths, num_newest(lengths).numpy(), strict=True)
         queries = [
             (row, events[visible], types[visible], hidden, events[hidden])
-            for row, (events, types) in enumerate(zip(all_events, all_types, strict=True))
-            for visible, hidden in _queries(int((events >= 0).sum()), objective, rng)
+            for row, (events, types, number, newest) in enumerate(of_rows)
+            for visible, hidden in _queries(number, newest, objective, rng)
         ]
         for start in range(0, len(queries), _QUERIES_PER_BATCH):
             rows, histories, types, hidden, targets = zip(
@@ -84,9 +86,9 @@ def holdout_metric(name: str, model: TwoTowerModel, *data: Any, **options: Any) 
 
 
 def _queries(
-    number: int, objective: str, rng: np.random.Generator
+    number: int, newest: int, objective: str, rng: np.random.Generator
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Yield positions of histories and of targets that are made from `number` events."""
+    """Yield positions of histories and targets, of `number` events with `newest` held out."""
     events = np.arange(number)
     if objective == "reconstruct":
         if number > 1:
@@ -95,7 +97,7 @@ def _queries(
             hidden[rng.choice(number, num_hidden, replace=False)] = True
             yield events[~hidden], events[hidden]
         return
-    for position in range(max(1, number - _NEWEST), number):
+    for position in range(number - newest, number):
         yield events[:position], events[position : position + 1]
 
 

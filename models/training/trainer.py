@@ -286,9 +286,16 @@ def fit(
 
 
 def make_timelines(
-    config: TrainerConfig, files: list[str], hold_back: HoldBack | None = None
+    config: TrainerConfig,
+    files: list[str],
+    hold_back: HoldBack | None = None,
+    *,
+    holds_out_newest: bool | None = None,
 ) -> TimelineDataset:
-    """Return the dataset of the transformed timelines in `files`."""
+    """Return the dataset of the transformed timelines in `files`.
+
+    `holds_out_newest` is that of `TimelineDataset`; by default, only with `next_candidate`.
+    """
     training = config.training
     fraction = training.validation_fraction
     if fraction is None and training.strategy == "multi_worker":
@@ -302,6 +309,9 @@ def make_timelines(
         training.seed,
         weights=config.weights,
         hold_back=hold_back,
+        holds_out_newest=training.objective == "next_candidate"
+        if holds_out_newest is None
+        else holds_out_newest,
     )
 
 

@@ -153,7 +153,11 @@ class TimelineTuner(base_tuner.BaseTuner):
             training = training.model_copy(update={"early_stopping_patience": 0})
         tf_keras.utils.set_random_seed(training.seed)
         trainer = trainer.model_copy(update={"training": training})
-        timelines = make_timelines(trainer, self._train_files)
+        # All trials are measured with the same queries, even if their objectives differ.
+        objective = configured.training.objective
+        timelines = make_timelines(
+            trainer, self._train_files, holds_out_newest=objective == "next_candidate"
+        )
         model = make_model(trainer, self._transform, self._candidate_files, timelines.num_timelines)
         folder = self._folder / "fit"
         measure = partial(
@@ -161,8 +165,7 @@ class TimelineTuner(base_tuner.BaseTuner):
             configured.watched,
             model,
             timelines.validation(),
-            # All trials are measured with the same queries, even if their objectives differ.
-            configured.training.objective,
+            objective,
             exclude_seen=configured.exclude_seen,
             seed=tuning.seed,
         )

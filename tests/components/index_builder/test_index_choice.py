@@ -60,6 +60,21 @@ def test_few_of_the_settings_are_tried():
     assert choice.index.backend == "exact"
 
 
+def test_few_queries_decide_if_the_recall_is_far_from_the_target(monkeypatch: pytest.MonkeyPatch):
+    numbers = []
+
+    def counted(search: Any, queries: Any, k: int) -> Any:
+        numbers.append(len(queries))
+        return search_in_batches(search, queries, k)
+
+    monkeypatch.setattr(index_choice, "search_in_batches", counted)
+    config = IndexConfig(k=K, backend="partitioned", leaves=100, recall_target=0.9)
+    choice = choose_index(VECTORS, np.tile(TUNING, (5, 1)), config)
+    assert set(numbers) == {256, 1000}
+    assert numbers.count(1000) < len(choice.trials) == numbers.count(256)
+    assert 0.88 <= judged_recall(choice) < 1.0
+
+
 def test_a_search_that_finds_fewer_than_k_is_not_counted_as_exact():
     # Two or three blocks contain 5% of the best 50, but not 50 candidates for every query.
     choice = choose_index(

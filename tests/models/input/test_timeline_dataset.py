@@ -105,6 +105,35 @@ def test_held_out_timelines_are_never_fitted(dataset: Callable[..., TimelineData
     assert made.num_timelines == len(fitted)
 
 
+def test_training_can_miss_only_the_newest_events_of_held_out_timelines(
+    tmp_path: Path, write_examples: Any
+):
+    rows = [{"user": [n], "item": list(range(1 + n % 24))} for n in range(240)]
+    made = TimelineDataset([write_examples(tmp_path, rows)], SPEC, 8, 0.5, 1, holds_out_newest=True)
+    held_out = {}
+    for batch in made.validation():
+        for user, items, weights in zip(
+            batch["user"][:, 0].numpy(),
+            batch["item"].numpy(),
+            batch[EVENT_WEIGHT_KEY].numpy(),
+            strict=True,
+        ):
+            number = 1 + user % 24
+            assert (items >= 0).sum() == number > 1
+            newest = min(max(number // 4, 1), 5)
+            expected = [0] * (number - newest) + [1] * newest
+            assert weights[:number].tolist() == expected
+            held_out[user] = newest
+    assert 80 < len(held_out) < 160
+    fitted = {}
+    for batch in made.epochs(0, 1):
+        assert EVENT_WEIGHT_KEY not in batch
+        for user, items in zip(batch["user"][:, 0].numpy(), batch["item"].numpy(), strict=True):
+            fitted[user] = items[items >= 0].tolist()
+    assert fitted == {n: list(range(1 + n % 24 - held_out.get(n, 0))) for n in range(240)}
+    assert made.num_timelines == 240
+
+
 def test_by_default_a_share_is_held_out_if_it_is_large_enough_to_measure_on(
     dataset: Callable[..., TimelineDataset], monkeypatch: pytest.MonkeyPatch
 ):
