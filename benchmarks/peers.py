@@ -137,10 +137,11 @@ def package(model: str) -> str:
 def interpreter(model: str, folder: Path) -> str:
     """Return the Python of the environment with the library of a model, which is created once."""
     home = folder / package(model)
-    python = home / "bin" / "python"
-    if not python.exists():
-        venv.create(home, with_pip=True)
+    python, finished = home / "bin" / "python", home / "finished"
+    if not finished.exists():
+        venv.create(home, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES[model]], check=True)
+        finished.touch()
     return str(python)
 
 

@@ -6,13 +6,13 @@ served and answers them over gRPC. Standard errors are over queries, whose event
 
 With `--ablations`, models of two data sets are trained with one ingredient changed at a time.
 
-Usage: python benchmarks/quality.py [--only CONFIG ...] [--ablations] [--json]
+Usage: python benchmarks/quality.py [--only CONFIG ...] [--ablations [CHANGE ...]] [--json]
 """
 
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,13 +109,19 @@ ABLATIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]] =
             "mean instead of recency": ("model.history_encoder=mean",),
             "a table of its own for histories": ("model.share_candidate_ids=false",),
             "128 negatives": ("training.num_negatives=128",),
+            "4,096 negatives": ("training.num_negatives=4096",),
+            "full softmax": ("training.loss=full_softmax",),
         },
     ),
 }
 # A normal distribution has 95% of its mass within this many standard deviations.
 DEVIATIONS = 1.96
 # The gate rejects the model, so nothing is pushed. Popularity is the only baseline.
-FITTED_ONLY = ("evaluation.min_metrics={hit_rate@100: 1.0}", "evaluation.baselines=[popularity]")
+FITTED_ONLY = (
+    "evaluation.min_metrics={hit_rate@100: 1.0}",
+    "evaluation.baselines=[popularity]",
+    "ranking.enabled=false",
+)
 
 
 def standard_error(config: str, runs: str, ranker: str, metric: str, configured: bool) -> float:
@@ -264,13 +270,16 @@ def served_ranks(config: Any, serving_dir: str, k: int) -> list[float]:
     return ranks
 
 
-def ablation_rows(config: str, runs: str) -> Iterator[Row]:
+def ablation_rows(config: str, runs: str, only: Sequence[str]) -> Iterator[Row]:
     """Train with one ingredient changed at a time, and yield metrics and CPU times.
 
-    Runs share the cached results of earlier ones, except for changes that the cache does not see.
+    `only` are the names of the changes; without any, all are made. Runs share the cached results of
+    earlier ones, except for changes that the cache does not see.
     """
     base, trainings = ABLATIONS[config]
     for what, changes in {" ".join(base) or "as committed": (), **trainings}.items():
+        if only and what not in only:
+            continue
         settings = [*FITTED_ONLY, *base]
         settings += [change for change in changes if "=" in change]
         if WITHOUT_FEATURES in changes:
@@ -315,15 +324,21 @@ def loaded(config: str, runs: str) -> Any:
 
 
 def rows(options: Any, folder: Path) -> Iterator[Row]:
-    measured = ablation_rows if options.ablations else measured_rows
-    for config in options.only or (ABLATIONS if options.ablations else GOALS):
-        yield from measured(config, str(folder / config))
+    if options.ablations is not None:
+        for config in options.only or ABLATIONS:
+            yield from ablation_rows(config, str(folder / config), options.ablations)
+        return
+    for config in options.only or GOALS:
+        yield from measured_rows(config, str(folder / config))
 
 
 if __name__ == "__main__":
     parser = options_parser(__doc__)
     parser.add_argument("--only", nargs="*", choices=list(GOALS), help="only these configurations")
     parser.add_argument(
-        "--ablations", action="store_true", help="change one ingredient at a time instead"
+        "--ablations",
+        nargs="*",
+        metavar="CHANGE",
+        help="change one ingredient at a time instead, of these or of all",
     )
     run(parser, rows, "tensorflow", "tfx", "numpy")
