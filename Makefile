@@ -7,7 +7,7 @@ CONFIG := movielens_100k
 WORKERS := 2 # processes of `make test`
 
 .DEFAULT_GOAL := setup
-.PHONY: setup run test test-long test-engines lint type imports bench docs lock clean help
+.PHONY: setup run test test-long test-engines test-images lint type imports bench docs lock clean help
 
 setup: ## create .venv with the locked packages (PYTHON=... names the Python that starts it)
 	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python3.10 python3.9 python; do \
@@ -32,7 +32,7 @@ test: setup ## run every test that a release needs
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-long: setup ## run the tests that take minutes: orchestrators, step by step, ten days
-	@$(BIN)/python -m pytest -m "long and not engines"
+	@$(BIN)/python -m pytest -m "long and not engines and not images"
 
 # The checksum of all jars, in the order of their names. Maven also checks each one.
 FLINK_SHA256 := 6d588e03f2230a69ef85608ccff62e89c5290dcb74b5bfed10ae71e590ed60e4
@@ -43,6 +43,9 @@ test-engines: setup ## run the Beam components on a Flink cluster of this machin
 	@export LC_ALL=C; cat .flink/*.jar | sha256sum --check --status <(echo "$(FLINK_SHA256)  -") || \
 	  { echo "error: the jars in .flink must have the pinned checksum: remove .flink and try again" >&2; exit 1; }
 	@$(BIN)/python -m pytest -m engines
+
+test-images: setup ## build and run the images as root (needs Debian's buildah and debootstrap)
+	@$(BIN)/python -m pytest -s -m images tests/deploy
 
 lint: setup ## check style and format with ruff
 	@$(BIN)/ruff check .

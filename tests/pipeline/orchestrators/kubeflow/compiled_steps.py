@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,16 @@ class CompiledPipeline:
     """
 
     def __init__(
-        self, spec: Mapping[str, Any], run_dir: Path, parameters: Mapping[str, Any] | None = None
+        self,
+        spec: Mapping[str, Any],
+        run_dir: Path,
+        parameters: Mapping[str, Any] | None = None,
+        container: Sequence[str] = (),
     ) -> None:
+        """Prepare to run the steps, in this environment or by a command that enters a container."""
         self._spec = spec
         self._run_dir = run_dir
+        self._container = container
         declared = spec["root"]["inputDefinitions"]["parameters"]
         unknown = set(parameters or {}) - set(declared)
         assert not unknown, f"the pipeline declares no {unknown}"
@@ -112,14 +118,17 @@ class CompiledPipeline:
         command = [placeholder if word == "{{$}}" else word for word in words]
         assert not [word for word in command if word.startswith("{{$.")], "unknown placeholder"
         assert command[0] == "python"
+        variables = {one["name"]: one["value"] for one in container.get("env", ())}
+        if self._container:
+            given = [f"{key}={value}" for key, value in variables.items()]
+            command = [*self._container, "env", *given, *command]
+        else:
+            command[0] = sys.executable
+            variables["PYTHONPATH"] = str(ROOT)
         done = subprocess.run(
-            [sys.executable, *command[1:]],
+            command,
             cwd=ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                **{one["name"]: one["value"] for one in container.get("env", ())},
-            },
+            env={**os.environ, **variables},
             capture_output=True,
             text=True,
             timeout=600,
