@@ -113,6 +113,17 @@ def test_old_ids_keep_their_vectors_and_the_repeated_run_is_cached(
     assert again["metrics"] == second["metrics"]
 
 
+def test_the_report_shows_where_the_training_started(
+    grown: tuple[Path, list[dict[str, Any]]],
+):
+    _, (first, second, _) = grown
+    pages = [Path(summary["report"]).read_text("utf-8") for summary in (first, second)]
+    assert "training started from random weights" in pages[0]
+    assert f"<p>From <code>{second['warm_start']['source']}</code>.</p>" in pages[1]
+    cells = '<td class="n">60</td><td class="n">4</td><td class="n">0</td>'
+    assert f"<td><bdi>item</bdi></td>{cells}" in pages[1]
+
+
 def test_the_ranker_starts_from_the_earlier_one(grown: tuple[Path, list[dict[str, Any]]]):
     config, (_, second, _) = grown
     folder = config.parent.parent / "runs" / "clubs" / "artifacts" / "Trainer" / "model_run"

@@ -232,6 +232,7 @@ class TestServed:
             (("similar", "--candidate-id", "nothing"), "does not know the candidate 'nothing'"),
             (("recommend", "--query-id", "user 1", "-k", "21"), "k must be at most 20"),
             (("recommend", "--query-id", "user 1", "--target", "127.0.0.1:1"), "127.0.0.1:1"),
+            (("explore", "--target", "127.0.0.1:1"), "127.0.0.1:1"),
             (("loadtest", "--target", "127.0.0.1:1"), "127.0.0.1:1"),
         ],
     )

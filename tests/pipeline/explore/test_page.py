@@ -265,7 +265,6 @@ def test_versions_runs_and_baselines_are_compared_under_the_same_filters(
                 assert f"é{excluded}" in page.inner_text("#history")
 
 
-@pytest.mark.long
 def test_serve_explore_asks_the_server_and_ends_with_it(finished_run: dict[str, Any]) -> None:
     port, page_port = free_port(), free_port()
     words = ["serve", "--config", str(finished_run["config_path"]), "--port", str(port)]
@@ -275,6 +274,7 @@ def test_serve_explore_asks_the_server_and_ends_with_it(finished_run: dict[str, 
     try:
         text = wait_for(lambda: text_of(address + USER), 120)
         assert f"version {finished_run['pushed_version']}" in text
+        assert f"model of 127.0.0.1:{port}" in text
         with RetrievalClient(f"127.0.0.1:{port}", query_id_name="user") as client:
             assert client.status()[0].is_available
     finally:

@@ -233,6 +233,34 @@ def test_hostile_text_stays_text(facts: dict[str, Any], chromium: Any, tmp_path:
     page.locator("[data-chart=map] .role-legend-symbol path").first.click()
 
 
+def test_the_page_shows_joins_rejected_rows_drift_and_changed_settings(
+    facts: dict[str, Any], chromium: Any, tmp_path: Path
+) -> None:
+    row = {"file": "day.csv", "line": 42, "column": "time", "value": "soon", "reason": "not a time"}
+    drifted = {"feature": "events", "measure": "number", "text": "their number", "exceeded": True}
+    drifted |= {"value": 0.33, "threshold": 0.5, "relation": "at least"}
+    shown = copy.deepcopy(facts)
+    shown |= {
+        "rejected": [row],
+        "drift": {"reference": "day 9", "findings": [drifted]},
+        "changes": {"since": "20261130", "settings": {"training.epochs": [40, 12]}},
+    }
+    shown["data"]["rejected_rows"] = {"not a time": 1}
+    file = tmp_path / "report.html"
+    file.write_text(render(shown), encoding="utf-8")
+    page = look(chromium, file)
+    rejected = page.locator("tr", has_text="day.csv").inner_text()
+    assert rejected.split() == ["day.csv", "42", "time", "soon", "not", "a", "time"]
+    assert "1 not a time" in page.inner_text("body")
+    joins = page.locator("table", has_text="events without a row").inner_text()
+    assert "0 of 3,360" in joins  # every event has a row of its item and of its user
+    changed = page.locator("#next tr", has_text="training.epochs").first.inner_text()
+    assert changed.split() == ["training.epochs", "40", "12"]
+    drift = page.locator("figure", has=page.locator("[data-chart=drift]")).inner_text()
+    assert "day 9" in drift
+    assert "events" in drift
+
+
 def test_the_page_of_a_failed_run_names_the_component_that_failed(facts: dict[str, Any]) -> None:
     nothing = {
         name: type(facts[name])()
